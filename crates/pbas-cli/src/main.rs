@@ -1,0 +1,3 @@
+//! The `pbas` command.
+#![forbid(unsafe_code)]
+fn main() {}

@@ -1,0 +1,1 @@
+//! Lists samples; never decodes a picture.

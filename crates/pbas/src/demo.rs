@@ -1,0 +1,1 @@
+//! A small picture set rendered from a seed.

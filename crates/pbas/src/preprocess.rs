@@ -1,0 +1,1 @@
+//! Geometry and normalisation, and the way back to original pixel coordinates.
