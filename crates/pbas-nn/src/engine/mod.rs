@@ -1,0 +1,4 @@
+//! Engines: graph + input shape -> outputs. All agree within a stated tolerance.
+
+pub mod cpu;
+pub mod reference;

@@ -1,0 +1,253 @@
+//! A frozen network as data: nodes in order of computation, each with its weights.
+//!
+//! Maps are laid out `[height, width, channels]` ("NHWC"): pixels arrive that way, a 1 x 1 convolution is then
+//! one row-major matrix product, and a patch feature is a contiguous row. BatchNorm is folded on entry
+//! ([`fold_batch_norm`]); the graph knows none.
+
+use crate::{Error, Result};
+
+/// Index of a node in [`Graph::nodes`].
+pub type NodeId = usize;
+
+/// What is applied to each value after a node's sum.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Activation {
+    /// Nothing.
+    None,
+    /// `max(x, 0)`.
+    Relu,
+    /// `min(max(x, 0), 6)`.
+    Relu6,
+}
+
+impl Activation {
+    /// The activation of one value.
+    #[inline(always)]
+    #[must_use]
+    pub fn apply(self, x: f32) -> f32 {
+        match self {
+            Self::None => x,
+            Self::Relu => x.max(0.0),
+            Self::Relu6 => x.clamp(0.0, 6.0),
+        }
+    }
+}
+
+/// Rows and columns of zeros (for max pooling: of nothing) around a map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Padding {
+    /// TensorFlow "same": output is `ceil(size / stride)`; the odd row or column goes to the bottom and the right.
+    Same,
+    /// The same number on all four sides, as in torch.
+    Even(usize),
+}
+
+/// Kernel, stride and padding shared by convolutions and pooling.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// Rows and columns of the square kernel.
+    pub kernel: usize,
+    /// Rows and columns between two outputs.
+    pub stride: usize,
+    /// What surrounds the map.
+    pub padding: Padding,
+}
+
+impl Window {
+    /// Output length and zeros in front along one axis of `size`; `None` where the kernel does not fit.
+    #[must_use]
+    pub fn along(&self, size: usize) -> Option<(usize, usize)> {
+        match self.padding {
+            Padding::Same => {
+                let out = size.div_ceil(self.stride);
+                let total = ((out.max(1) - 1) * self.stride + self.kernel).saturating_sub(size);
+                (out > 0).then_some((out, total / 2))
+            }
+            Padding::Even(p) => {
+                (size + 2 * p >= self.kernel).then(|| ((size + 2 * p - self.kernel) / self.stride + 1, p))
+            }
+        }
+    }
+}
+
+/// What a node computes.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Op {
+    /// The picture, `[height, width, channels]`.
+    Input {
+        /// Channels of the picture.
+        channels: usize,
+    },
+    /// Convolution over all input channels.
+    Conv2d {
+        /// Kernel, stride, padding.
+        window: Window,
+        /// Output channels.
+        out_channels: usize,
+        /// `[out, kernel row, kernel column, in]`.
+        weight: Vec<f32>,
+        /// One an output channel.
+        bias: Vec<f32>,
+        /// Applied to the sum.
+        activation: Activation,
+    },
+    /// Convolution of each channel with its own kernel.
+    DepthwiseConv2d {
+        /// Kernel, stride, padding.
+        window: Window,
+        /// `[kernel row, kernel column, channel]`.
+        weight: Vec<f32>,
+        /// One a channel.
+        bias: Vec<f32>,
+        /// Applied to the sum.
+        activation: Activation,
+    },
+    /// Largest value of each window.
+    MaxPool {
+        /// Kernel, stride, padding.
+        window: Window,
+    },
+    /// Sum of two maps of one shape.
+    Add {
+        /// Applied to the sum.
+        activation: Activation,
+    },
+}
+
+/// One step of the computation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Node {
+    /// For messages: the layer's name in the weight file.
+    pub name: String,
+    /// What it computes.
+    pub op: Op,
+    /// Nodes it reads, all before it.
+    pub inputs: Vec<NodeId>,
+}
+
+/// A network: nodes in order of computation, and the maps that a caller may ask for, by name.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Graph {
+    nodes: Vec<Node>,
+    outputs: Vec<(String, NodeId)>,
+}
+
+impl Graph {
+    /// A graph that begins with a picture of `channels` channels (node 0).
+    #[must_use]
+    pub fn new(channels: usize) -> Self {
+        let input = Node { name: "input".into(), op: Op::Input { channels }, inputs: vec![] };
+        Self { nodes: vec![input], outputs: vec![] }
+    }
+
+    /// Adds a node.
+    ///
+    /// # Errors
+    /// If it reads a node that is not before it, or the number of inputs is wrong for its operation.
+    pub fn push(&mut self, name: impl Into<String>, op: Op, inputs: &[NodeId]) -> Result<NodeId> {
+        let name = name.into();
+        let expected = match op {
+            Op::Input { .. } => 0,
+            Op::Add { .. } => 2,
+            _ => 1,
+        };
+        if inputs.len() != expected || inputs.iter().any(|&i| i >= self.nodes.len()) {
+            return Err(Error::shape(format!(
+                "node `{name}`: expected {expected} earlier nodes as inputs, found {inputs:?}"
+            )));
+        }
+        self.nodes.push(Node { name, op, inputs: inputs.to_vec() });
+        Ok(self.nodes.len() - 1)
+    }
+
+    /// Names the map of `node` as an output.
+    ///
+    /// # Errors
+    /// If there is no such node or the name is taken.
+    pub fn name_output(&mut self, name: impl Into<String>, node: NodeId) -> Result<()> {
+        let name = name.into();
+        if node >= self.nodes.len() || self.outputs.iter().any(|(n, _)| *n == name) {
+            return Err(Error::shape(format!("output `{name}`: node {node} is missing or the name is taken")));
+        }
+        self.outputs.push((name, node));
+        Ok(())
+    }
+
+    /// The same network with only the named outputs, in the order asked for, and without the nodes they do not need.
+    ///
+    /// # Errors
+    /// If a name is unknown; the message lists what there is.
+    pub fn select(&self, names: &[&str]) -> Result<Self> {
+        let mut outputs = Vec::new();
+        for &name in names {
+            let Some(found) = self.outputs.iter().find(|(n, _)| n == name) else {
+                let known: Vec<&str> = self.outputs.iter().map(|(n, _)| n.as_str()).collect();
+                return Err(Error::shape(format!(
+                    "feature layer `{name}`: expected one of {}",
+                    known.join(", ")
+                )));
+            };
+            outputs.push(found.clone());
+        }
+        let mut needed = vec![false; self.nodes.len()];
+        needed[0] = true;
+        for (_, id) in &outputs {
+            needed[*id] = true;
+        }
+        for id in (0..self.nodes.len()).rev() {
+            if needed[id] {
+                for &i in &self.nodes[id].inputs {
+                    needed[i] = true;
+                }
+            }
+        }
+        let mut renumbered = vec![usize::MAX; self.nodes.len()];
+        let mut nodes = Vec::new();
+        for (id, node) in self.nodes.iter().enumerate().filter(|(id, _)| needed[*id]) {
+            renumbered[id] = nodes.len();
+            let inputs = node.inputs.iter().map(|&i| renumbered[i]).collect();
+            nodes.push(Node { inputs, ..node.clone() });
+        }
+        let outputs = outputs.into_iter().map(|(n, id)| (n, renumbered[id])).collect();
+        Ok(Self { nodes, outputs })
+    }
+
+    /// Nodes in order of computation.
+    #[must_use]
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// Named outputs.
+    #[must_use]
+    pub fn outputs(&self) -> &[(String, NodeId)] {
+        &self.outputs
+    }
+}
+
+/// Trained statistics of a BatchNorm layer, one value a channel.
+#[derive(Debug, Clone, Copy)]
+pub struct BatchNorm<'a> {
+    /// Scale (gamma).
+    pub weight: &'a [f32],
+    /// Shift (beta).
+    pub bias: &'a [f32],
+    /// Running mean.
+    pub mean: &'a [f32],
+    /// Running variance.
+    pub var: &'a [f32],
+    /// Added to the variance.
+    pub eps: f64,
+}
+
+/// Folds `y = (conv(x) - mean) / sqrt(var + eps) * weight + bias` into the convolution: returns the scale of each
+/// output channel's weights and the bias, computed in float64.
+#[must_use]
+pub fn fold_batch_norm(bn: BatchNorm<'_>) -> (Vec<f32>, Vec<f32>) {
+    (0..bn.weight.len())
+        .map(|c| {
+            let scale = f64::from(bn.weight[c]) / (f64::from(bn.var[c]) + bn.eps).sqrt();
+            (scale as f32, (f64::from(bn.bias[c]) - f64::from(bn.mean[c]) * scale) as f32)
+        })
+        .unzip()
+}

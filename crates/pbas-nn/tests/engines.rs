@@ -1,0 +1,145 @@
+//! Every operation of the CPU engine against its slow twin, over a table of shapes.
+
+use pbas_nn::engine::{cpu, reference};
+use pbas_nn::graph::{Activation, BatchNorm, Graph, Op, Padding, Window, fold_batch_norm};
+use pbas_nn::linalg::Threads;
+use pbas_nn::shape::infer;
+
+fn values(n: usize, seed: u32) -> Vec<f32> {
+    let mut s = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
+    (0..n)
+        .map(|_| {
+            s = s.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (s >> 8) as f32 / 8_388_608.0 - 1.0
+        })
+        .collect()
+}
+
+fn agree(graph: &Graph, height: usize, width: usize, channels: usize) {
+    let input = values(height * width * channels, 9);
+    let slow = reference::run(graph, &input, height, width).unwrap();
+    let plan = cpu::Plan::new(graph.clone(), height, width).unwrap();
+    let mut workspace = cpu::Workspace::default();
+    let mut first: Vec<Vec<f32>> = Vec::new();
+    for threads in [Threads::One, Threads::All] {
+        plan.run(&mut workspace, &input, threads).unwrap();
+        for (n, (shape, expected)) in slow.iter().enumerate() {
+            assert_eq!(plan.output_shapes().nth(n), Some(*shape));
+            let found = plan.output(&workspace, n);
+            let scale = expected.iter().fold(1e-3f32, |m, v| m.max(v.abs()));
+            for (f, e) in found.iter().zip(expected) {
+                assert!((f - e).abs() <= 1e-5 * scale, "{f} {e} in output {n} of {height} x {width}");
+            }
+            if threads == Threads::One {
+                first.push(found.to_vec());
+            } else {
+                assert_eq!(first[n], found, "threads changed output {n}");
+            }
+        }
+    }
+}
+
+const WINDOWS: [(usize, usize, Padding); 9] = [
+    (1, 1, Padding::Even(0)),
+    (1, 2, Padding::Even(0)),
+    (3, 1, Padding::Even(1)),
+    (3, 2, Padding::Even(1)),
+    (3, 1, Padding::Same),
+    (3, 2, Padding::Same),
+    (5, 1, Padding::Same),
+    (5, 2, Padding::Same),
+    (7, 2, Padding::Even(3)),
+];
+const SIZES: [(usize, usize); 5] = [(7, 7), (8, 13), (24, 33), (1, 9), (40, 40)];
+
+#[test]
+fn convolution_agrees_with_its_twin() {
+    for (kernel, stride, padding) in WINDOWS {
+        for (h, w) in SIZES {
+            for (c, o, activation) in [(3, 5, Activation::Relu6), (16, 24, Activation::None), (33, 7, Activation::Relu)] {
+                let window = Window { kernel, stride, padding };
+                let mut g = Graph::new(c);
+                let weight = values(o * kernel * kernel * c, 4);
+                let op = Op::Conv2d { window, out_channels: o, weight, bias: values(o, 5), activation };
+                let n = g.push("conv", op, &[0]).unwrap();
+                g.name_output("out", n).unwrap();
+                agree(&g, h, w, c);
+            }
+        }
+    }
+}
+
+#[test]
+fn depthwise_agrees_with_its_twin() {
+    for (kernel, stride, padding) in WINDOWS {
+        for (h, w) in SIZES {
+            for c in [3, 32, 77] {
+                let window = Window { kernel, stride, padding };
+                let mut g = Graph::new(c);
+                let weight = values(kernel * kernel * c, 4);
+                let op = Op::DepthwiseConv2d { window, weight, bias: values(c, 5), activation: Activation::Relu6 };
+                let n = g.push("depthwise", op, &[0]).unwrap();
+                g.name_output("out", n).unwrap();
+                agree(&g, h, w, c);
+            }
+        }
+    }
+}
+
+#[test]
+fn pooling_adding_and_buffer_reuse_agree() {
+    let window = Window { kernel: 3, stride: 2, padding: Padding::Even(1) };
+    let same = Window { kernel: 1, stride: 1, padding: Padding::Even(0) };
+    let conv = |seed| Op::Conv2d {
+        window: same,
+        out_channels: 6,
+        weight: values(36, seed),
+        bias: values(6, seed + 1),
+        activation: Activation::Relu,
+    };
+    let mut g = Graph::new(6);
+    let pooled = g.push("pool", Op::MaxPool { window }, &[0]).unwrap();
+    g.name_output("pooled", pooled).unwrap();
+    let mut at = pooled;
+    for i in 0..5 {
+        let a = g.push(format!("a{i}"), conv(10 * i), &[at]).unwrap();
+        let b = g.push(format!("b{i}"), conv(10 * i + 3), &[a]).unwrap();
+        at = g.push(format!("add{i}"), Op::Add { activation: Activation::Relu }, &[b, at]).unwrap();
+        g.name_output(format!("stage{i}"), at).unwrap();
+    }
+    agree(&g, 19, 22, 6);
+    let cut = g.select(&["stage1", "pooled"]).unwrap();
+    assert!(cut.nodes().len() < g.nodes().len());
+    agree(&cut, 19, 22, 6);
+    let message = g.select(&["stage9"]).unwrap_err().to_string();
+    assert!(message.contains("stage9") && message.contains("stage4"), "{message}");
+}
+
+#[test]
+fn folding_batch_norm_is_exact() {
+    let (w, b, m) = (values(4, 1), values(4, 2), values(4, 3));
+    let v: Vec<f32> = values(4, 4).iter().map(|x| x.abs() + 0.1).collect();
+    let (scale, shift) = fold_batch_norm(BatchNorm { weight: &w, bias: &b, mean: &m, var: &v, eps: 1e-3 });
+    for c in 0..4 {
+        for x in [-2.0f32, 0.0, 3.5] {
+            let direct = (x - m[c]) / (v[c] + 1e-3).sqrt() * w[c] + b[c];
+            assert!((x * scale[c] + shift[c] - direct).abs() < 1e-5);
+        }
+    }
+}
+
+#[test]
+fn mismatches_are_found_before_anything_runs() {
+    let window = Window { kernel: 3, stride: 1, padding: Padding::Even(0) };
+    let op = |n| Op::DepthwiseConv2d { window, weight: vec![0.0; n], bias: vec![0.0; 2], activation: Activation::None };
+    let mut g = Graph::new(2);
+    g.push("short", op(17), &[0]).unwrap();
+    assert!(infer(&g, 8, 8).unwrap_err().to_string().contains("`short`: expected 18 weights, found 17"));
+    let mut g = Graph::new(2);
+    g.push("wide", op(18), &[0]).unwrap();
+    assert!(infer(&g, 2, 8).unwrap_err().to_string().contains("does not fit"));
+    assert!(g.push("later", Op::Add { activation: Activation::None }, &[0, 9]).is_err());
+    assert!(infer(&Graph::new(3), usize::MAX, 2).is_err(), "an overflowing picture must be refused");
+    let plan = cpu::Plan::new(Graph::new(3), 4, 4).unwrap();
+    assert!(plan.run(&mut cpu::Workspace::default(), &[0.0; 3], Threads::One).is_err());
+}
