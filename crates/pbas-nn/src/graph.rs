@@ -4,13 +4,17 @@
 //! one row-major matrix product, and a patch feature is a contiguous row. BatchNorm is folded on entry
 //! ([`fold_batch_norm`]); the graph knows none.
 
+use serde::{Deserialize, Serialize};
+
+use crate::weights::{NamedTensors, Tensor};
 use crate::{Error, Result};
 
 /// Index of a node in [`Graph::nodes`].
 pub type NodeId = usize;
 
 /// What is applied to each value after a node's sum.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Activation {
     /// Nothing.
     None,
@@ -34,7 +38,8 @@ impl Activation {
 }
 
 /// Rows and columns of zeros (for max pooling: of nothing) around a map.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Padding {
     /// TensorFlow "same": output is `ceil(size / stride)`; the odd row or column goes to the bottom and the right.
     Same,
@@ -43,7 +48,7 @@ pub enum Padding {
 }
 
 /// Kernel, stride and padding shared by convolutions and pooling.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Window {
     /// Rows and columns of the square kernel.
     pub kernel: usize,
@@ -71,7 +76,8 @@ impl Window {
 }
 
 /// What a node computes.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Op {
     /// The picture, `[height, width, channels]`.
     Input {
@@ -85,8 +91,10 @@ pub enum Op {
         /// Output channels.
         out_channels: usize,
         /// `[out, kernel row, kernel column, in]`.
+        #[serde(skip)]
         weight: Vec<f32>,
         /// One an output channel.
+        #[serde(skip)]
         bias: Vec<f32>,
         /// Applied to the sum.
         activation: Activation,
@@ -96,8 +104,10 @@ pub enum Op {
         /// Kernel, stride, padding.
         window: Window,
         /// `[kernel row, kernel column, channel]`.
+        #[serde(skip)]
         weight: Vec<f32>,
         /// One a channel.
+        #[serde(skip)]
         bias: Vec<f32>,
         /// Applied to the sum.
         activation: Activation,
@@ -115,7 +125,7 @@ pub enum Op {
 }
 
 /// One step of the computation.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Node {
     /// For messages: the layer's name in the weight file.
     pub name: String,
@@ -126,7 +136,10 @@ pub struct Node {
 }
 
 /// A network: nodes in order of computation, and the maps that a caller may ask for, by name.
-#[derive(Debug, Clone, PartialEq, Default)]
+///
+/// Serialised it is its structure alone; [`Graph::tensors`] are the weights, and [`Graph::with_tensors`] joins
+/// the two again and validates what comes from a file.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Graph {
     nodes: Vec<Node>,
     outputs: Vec<(String, NodeId)>,
@@ -210,6 +223,47 @@ impl Graph {
         }
         let outputs = outputs.into_iter().map(|(n, id)| (n, renumbered[id])).collect();
         Ok(Self { nodes, outputs })
+    }
+
+    /// The weights, by node name: `NAME.weight` and `NAME.bias`, flat, laid out as [`Op`] says.
+    #[must_use]
+    pub fn tensors(&self) -> NamedTensors {
+        let mut tensors = NamedTensors::new();
+        for node in &self.nodes {
+            if let Op::Conv2d { weight, bias, .. } | Op::DepthwiseConv2d { weight, bias, .. } = &node.op {
+                for (what, data) in [("weight", weight), ("bias", bias)] {
+                    let tensor = Tensor { shape: vec![data.len()], data: data.clone() };
+                    tensors.insert(format!("{}.{what}", node.name), tensor);
+                }
+            }
+        }
+        tensors
+    }
+
+    /// Joins a structure that was read from a file with its weights.
+    ///
+    /// # Errors
+    /// A missing tensor, a node that reads a later one, an output that names no node, or two nodes of one name.
+    /// Whether sizes fit is for [`crate::shape::infer`] to find.
+    pub fn with_tensors(self, mut tensors: NamedTensors) -> Result<Self> {
+        let mut graph = Self::default();
+        for (id, mut node) in self.nodes.into_iter().enumerate() {
+            if (id == 0) != matches!(node.op, Op::Input { .. }) {
+                return Err(Error::shape(format!("node `{}`: the first node alone is the input", node.name)));
+            }
+            if let Op::Conv2d { weight, bias, .. } | Op::DepthwiseConv2d { weight, bias, .. } = &mut node.op {
+                for (what, data) in [("weight", weight), ("bias", bias)] {
+                    let name = format!("{}.{what}", node.name);
+                    let found = tensors.remove(&name);
+                    *data = found.ok_or_else(|| Error::format(format!("tensor `{name}` is missing")))?.data;
+                }
+            }
+            graph.push(node.name, node.op, &node.inputs)?;
+        }
+        for (name, id) in self.outputs {
+            graph.name_output(name, id)?;
+        }
+        Ok(graph)
     }
 
     /// Nodes in order of computation.

@@ -4,10 +4,13 @@
 pub mod dataset;
 pub mod demo;
 pub mod error;
+pub mod head;
 pub mod image;
 pub mod metrics;
+pub mod patch;
 pub mod preprocess;
 pub mod report;
 pub mod score;
+pub mod train;
 
 pub use error::{Error, ErrorKind, Result};

@@ -1,0 +1,183 @@
+//! Inference: feature scale, projection, first linear layer and BatchNorm are one affine map (algorithm.md,
+//! section 5). Heads of one view are stacked, so all of them cost one matrix product.
+
+use pbas_nn::linalg::{Mat, Threads, gemm_into};
+use rayon::prelude::*;
+
+use super::{BATCH_NORM_EPS, FeatureScale, Head, LEAKY_SLOPE};
+
+/// Positions scored at a time: their hidden values stay in the second-level cache.
+const BAND: usize = 128;
+
+/// Heads of one view folded for inference: `logit_h(z) = sum_i output[h, i] LeakyReLU((A_h z + b_h)_i)`.
+#[derive(Debug, Clone)]
+pub struct FoldedHead {
+    dim: usize,
+    hidden: usize,
+    heads: usize,
+    /// `[heads * hidden, dim]`.
+    weight: Vec<f32>,
+    /// `[heads * hidden]`.
+    bias: Vec<f32>,
+    /// `[heads * hidden]`.
+    output: Vec<f32>,
+}
+
+impl FoldedHead {
+    /// Folds `A = G W1 P R`, `b = G (W1 (p - P R m) + b1 - mean) + beta` with `G` the BatchNorm's scale, `R` and `m`
+    /// the feature scale's reciprocal deviation and mean; in float64.
+    ///
+    /// # Panics
+    /// If `heads` is empty or its members differ in size.
+    #[must_use]
+    pub fn new(heads: &[&Head], scale: Option<&FeatureScale>) -> Self {
+        let (dim, hidden) = (heads[0].projection.dim, heads[0].discriminator.hidden);
+        let mut folded = Self { dim, hidden, heads: heads.len(), weight: vec![], bias: vec![], output: vec![] };
+        for head in heads {
+            let (p, s) = (&head.projection, &head.discriminator);
+            assert_eq!((p.dim, s.hidden), (dim, hidden), "heads of one size");
+            let rows: Vec<(Vec<f32>, f32)> = (0..hidden)
+                .into_par_iter()
+                .map(|i| {
+                    let gain = f64::from(s.norm_weight[i]) / (f64::from(s.running_var[i]) + f64::from(BATCH_NORM_EPS)).sqrt();
+                    let mut row = vec![0.0f64; dim];
+                    let mut bias = f64::from(s.bias[i]) - f64::from(s.running_mean[i]);
+                    for j in 0..dim {
+                        let w = f64::from(s.weight[i * dim + j]);
+                        bias += w * f64::from(p.bias[j]);
+                        for (r, v) in row.iter_mut().zip(&p.weight[j * dim..(j + 1) * dim]) {
+                            *r += w * f64::from(*v);
+                        }
+                    }
+                    if let Some(scale) = scale {
+                        for j in 0..dim {
+                            row[j] /= f64::from(scale.deviation[j]);
+                            bias -= row[j] * f64::from(scale.mean[j]);
+                        }
+                    }
+                    let row = row.iter().map(|v| (v * gain) as f32).collect();
+                    (row, (bias * gain + f64::from(s.norm_bias[i])) as f32)
+                })
+                .collect();
+            for (row, bias) in rows {
+                folded.weight.extend(row);
+                folded.bias.push(bias);
+            }
+            folded.output.extend(&s.output);
+        }
+        folded
+    }
+
+    /// Heads that were folded.
+    #[must_use]
+    pub fn heads(&self) -> usize {
+        self.heads
+    }
+
+    /// Logits of each head for unscaled patch features `[positions, dim]`: `[positions, heads]`.
+    ///
+    /// # Panics
+    /// If `features` is not a whole number of patch features.
+    #[must_use]
+    pub fn logits(&self, features: &[f32], threads: Threads) -> Vec<f32> {
+        assert_eq!(features.len() % self.dim, 0, "whole patch features");
+        let positions = features.len() / self.dim;
+        let units = self.heads * self.hidden;
+        let weight = Mat::new(&self.weight, units, self.dim).t();
+        let mut logits = vec![0.0; positions * self.heads];
+        let work = |hidden: &mut Vec<f32>, (band, out): (usize, &mut [f32])| {
+            let count = out.len() / self.heads;
+            hidden.resize(count * units, 0.0);
+            let source = Mat::new(&features[band * BAND * self.dim..], count, self.dim);
+            gemm_into(hidden, source, weight, false, Threads::One);
+            for (row, out) in hidden.chunks_exact(units).zip(out.chunks_exact_mut(self.heads)) {
+                for (h, logit) in out.iter_mut().enumerate() {
+                    let part = h * self.hidden..(h + 1) * self.hidden;
+                    *logit = weighted_leaky(&row[part.clone()], &self.bias[part.clone()], &self.output[part]);
+                }
+            }
+        };
+        match threads {
+            Threads::One => {
+                let mut hidden = Vec::new();
+                logits.chunks_mut(BAND * self.heads).enumerate().for_each(|part| work(&mut hidden, part));
+            }
+            Threads::All => {
+                logits.par_chunks_mut(BAND * self.heads).enumerate().for_each_init(Vec::new, work);
+            }
+        }
+        logits
+    }
+}
+
+/// `sum_i output[i] LeakyReLU(row[i] + bias[i])`, in eight running sums so that it vectorises in a fixed order.
+fn weighted_leaky(row: &[f32], bias: &[f32], output: &[f32]) -> f32 {
+    let mut lanes = [0.0f32; 8];
+    let whole = row.len() - row.len() % 8;
+    for i in (0..whole).step_by(8) {
+        for l in 0..8 {
+            let y = row[i + l] + bias[i + l];
+            lanes[l] += output[i + l] * y.max(LEAKY_SLOPE * y);
+        }
+    }
+    let tail: f32 = (whole..row.len())
+        .map(|i| {
+            let y = row[i] + bias[i];
+            output[i] * y.max(LEAKY_SLOPE * y)
+        })
+        .sum();
+    lanes.iter().sum::<f32>() + tail
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+
+    /// Scale, project, first layer, BatchNorm, LeakyReLU, last layer, one after the other in float64.
+    fn reference(head: &Head, scale: &FeatureScale, z: &[f32]) -> f64 {
+        let (p, s) = (&head.projection, &head.discriminator);
+        let z: Vec<f64> =
+            (0..p.dim).map(|j| f64::from(z[j] - scale.mean[j]) / f64::from(scale.deviation[j])).collect();
+        let linear = |w: &[f32], b: f32, x: &[f64]| -> f64 {
+            f64::from(b) + w.iter().zip(x).map(|(w, x)| f64::from(*w) * x).sum::<f64>()
+        };
+        let x: Vec<f64> =
+            (0..p.dim).map(|i| linear(&p.weight[i * p.dim..(i + 1) * p.dim], p.bias[i], &z)).collect();
+        (0..s.hidden)
+            .map(|i| {
+                let h = linear(&s.weight[i * p.dim..(i + 1) * p.dim], s.bias[i], &x);
+                let n = (h - f64::from(s.running_mean[i])) / f64::from(s.running_var[i] + BATCH_NORM_EPS).sqrt();
+                let y = n * f64::from(s.norm_weight[i]) + f64::from(s.norm_bias[i]);
+                f64::from(s.output[i]) * if y > 0.0 { y } else { f64::from(LEAKY_SLOPE) * y }
+            })
+            .sum()
+    }
+
+    #[test]
+    fn folding_agrees_with_layer_after_layer() {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let (dim, hidden) = (33, 21);
+        let mut heads: Vec<Head> = (0..3).map(|_| Head::initial(dim, hidden, &mut rng)).collect();
+        for head in &mut heads {
+            let s = &mut head.discriminator;
+            for v in [&mut s.norm_weight, &mut s.norm_bias, &mut s.running_mean, &mut s.running_var] {
+                v.iter_mut().for_each(|v| *v += rng.random_range(-0.4..0.4));
+            }
+        }
+        let mut random = |n: usize, low: f32| -> Vec<f32> { (0..n).map(|_| rng.random_range(low..2.0)).collect() };
+        let scale = FeatureScale { mean: random(dim, -2.0), deviation: random(dim, 0.2) };
+        let features = random(301 * dim, -2.0);
+        let folded = FoldedHead::new(&heads.iter().collect::<Vec<_>>(), Some(&scale));
+        let logits = folded.logits(&features, Threads::One);
+        assert_eq!(logits, folded.logits(&features, Threads::All), "threads changed a logit");
+        for (position, z) in features.chunks_exact(dim).enumerate() {
+            for (h, head) in heads.iter().enumerate() {
+                let (fast, slow) = (f64::from(logits[position * 3 + h]), reference(head, &scale, z));
+                assert!((fast - slow).abs() < 2e-4 * slow.abs().max(1.0), "{fast} {slow}");
+            }
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! One training step: ABL, AFS and RBO on one batch, one summed loss, one update of both parts of the head.
+
+use pbas_nn::linalg::{Mat, Threads, add_column_sums, gemm_into};
+
+use super::boundary::Boundary;
+use super::centers::{Centers, nearest_neighbour};
+use super::params::{Decay, Moments};
+use super::refinement::Refinement;
+use super::synthesis::synthesize;
+use crate::head::{Head, Projection};
+
+/// Rates of one step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rates {
+    /// Learning rate of the projection.
+    pub projection: f32,
+    /// Learning rate of the discriminator.
+    pub discriminator: f32,
+    /// Coupled L2 of the projection.
+    pub projection_decay: f32,
+    /// Decoupled decay of the discriminator.
+    pub discriminator_decay: f32,
+    /// Weight of `L_abl` in the sum.
+    pub boundary_weight: f32,
+}
+
+/// Where the centres of a batch come from.
+#[derive(Debug, Clone, Copy)]
+pub enum BatchCenters<'a> {
+    /// The most similar of fixed centres.
+    Fixed(&'a Centers),
+    /// The nearest of other training patches, projected anew; no gradient reaches them.
+    Neighbours {
+        /// Patch features, `[count, dim]`.
+        features: &'a [f32],
+        /// Which patch each is.
+        identity: &'a [u64],
+        /// Which patch each row of the batch is; a patch is never its own centre.
+        batch_identity: &'a [u64],
+    },
+}
+
+/// What a step measured before its update.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepLosses {
+    /// `L_abl`, the mean radius (before its weight).
+    pub boundary: f64,
+    /// `L_rbo`.
+    pub refinement: f64,
+}
+
+/// A head in training with its optimisers and the buffers of a step.
+#[derive(Debug, Clone)]
+pub struct HeadTrainer {
+    /// The head; its tensors are updated in place.
+    pub head: Head,
+    /// Steps done.
+    pub steps: u64,
+    /// Moments of each trained tensor: projection weight, bias; discriminator weight, bias, norm weight, norm bias, output.
+    pub moments: Vec<Moments>,
+    boundary: Boundary,
+    refinement: Refinement,
+    /// Projected normal rows, then synthetic ones, `[2n, dim]`.
+    features: Vec<f32>,
+    feature_gradient: Vec<f32>,
+    bank: Vec<f32>,
+    nearest: Vec<usize>,
+    projection_gradient: Vec<f32>,
+}
+
+impl HeadTrainer {
+    /// Starts from `head`.
+    #[must_use]
+    pub fn new(head: Head) -> Self {
+        let (p, s) = (&head.projection, &head.discriminator);
+        let tensors = [&p.weight, &p.bias, &s.weight, &s.bias, &s.norm_weight, &s.norm_bias, &s.output];
+        let moments = tensors.iter().map(|t| Moments::zeros(t.len())).collect();
+        Self {
+            head,
+            steps: 0,
+            moments,
+            boundary: Boundary::default(),
+            refinement: Refinement::default(),
+            features: Vec::new(),
+            feature_gradient: Vec::new(),
+            bank: Vec::new(),
+            nearest: Vec::new(),
+            projection_gradient: Vec::new(),
+        }
+    }
+
+    /// One step on `batch` `[n, dim]`; `scales` are the synthesis scales `k`, one a row.
+    ///
+    /// # Panics
+    /// If the lengths do not fit each other.
+    pub fn step(&mut self, batch: &[f32], centers: BatchCenters<'_>, scales: &[f32], rates: Rates, threads: Threads) -> StepLosses {
+        let losses = self.losses_and_gradients(batch, centers, scales, rates.boundary_weight, threads);
+        self.update(rates);
+        losses
+    }
+
+    /// Forward and backward; the gradients stay in the buffers.
+    fn losses_and_gradients(
+        &mut self,
+        batch: &[f32],
+        centers: BatchCenters<'_>,
+        scales: &[f32],
+        boundary_weight: f32,
+        threads: Threads,
+    ) -> StepLosses {
+        let dim = self.head.projection.dim;
+        let n = batch.len() / dim;
+        assert!(batch.len() == n * dim && scales.len() == n, "whole rows, one scale each");
+        self.features.resize(2 * n * dim, 0.0);
+        self.feature_gradient.resize(2 * n * dim, 0.0);
+        let (normal, synthetic) = self.features.split_at_mut(n * dim);
+        project(normal, &self.head.projection, batch, threads);
+        match centers {
+            BatchCenters::Fixed(c) => {
+                self.nearest = c.nearest_by_cosine(normal, threads);
+                self.boundary.measure(normal, &c.data, &self.nearest, dim);
+            }
+            BatchCenters::Neighbours { features, identity, batch_identity } => {
+                self.bank.resize(features.len(), 0.0);
+                project(&mut self.bank, &self.head.projection, features, threads);
+                self.nearest = nearest_neighbour(normal, batch_identity, &self.bank, identity, dim, threads);
+                self.boundary.measure(normal, &self.bank, &self.nearest, dim);
+            }
+        }
+        synthesize(synthetic, normal, &self.boundary, scales, dim);
+        let s = &mut self.head.discriminator;
+        let refinement = self.refinement.run(s, &self.features, &mut self.feature_gradient, threads);
+        let (dx, through_synthetic) = self.feature_gradient.split_at_mut(n * dim);
+        dx.iter_mut().zip(through_synthetic.iter()).for_each(|(a, b)| *a += b);
+        self.boundary.add_gradient(dx, dim, boundary_weight);
+        // P(z) = W z + b:  dW = dx^T z,  db = sum dx.
+        self.projection_gradient.resize(dim * dim + dim, 0.0);
+        let (weight, bias) = self.projection_gradient.split_at_mut(dim * dim);
+        gemm_into(weight, Mat::new(dx, n, dim).t(), Mat::new(batch, n, dim), false, threads);
+        bias.fill(0.0);
+        add_column_sums(bias, dx);
+        StepLosses { boundary: f64::from(self.boundary.mean_radius), refinement }
+    }
+
+    fn update(&mut self, rates: Rates) {
+        self.steps += 1;
+        let dim = self.head.projection.dim;
+        let (weight, bias) = self.projection_gradient.split_at(dim * dim);
+        let g = &self.refinement.gradient;
+        let (p, s) = (&mut self.head.projection, &mut self.head.discriminator);
+        let (coupled, decoupled) =
+            (Decay::Coupled(rates.projection_decay), Decay::Decoupled(rates.discriminator_decay));
+        let parts: [(&mut Vec<f32>, &[f32], f32, Decay); 7] = [
+            (&mut p.weight, weight, rates.projection, coupled),
+            (&mut p.bias, bias, rates.projection, coupled),
+            (&mut s.weight, &g.weight, rates.discriminator, decoupled),
+            (&mut s.bias, &g.bias, rates.discriminator, decoupled),
+            (&mut s.norm_weight, &g.norm_weight, rates.discriminator, decoupled),
+            (&mut s.norm_bias, &g.norm_bias, rates.discriminator, decoupled),
+            (&mut s.output, &g.output, rates.discriminator, decoupled),
+        ];
+        for ((tensor, gradient, rate, decay), moments) in parts.into_iter().zip(&mut self.moments) {
+            moments.update(tensor, gradient, self.steps, rate, decay);
+        }
+    }
+
+    /// What the last step found: the chosen centre and the distance of each row of the batch, and the projected rows.
+    #[must_use]
+    pub fn last_batch(&self) -> (&[usize], &[f32], &[f32]) {
+        (&self.nearest, &self.boundary.distance, &self.features[..self.features.len() / 2])
+    }
+}
+
+/// `out = P(z)` for rows `z`.
+pub fn project(out: &mut [f32], p: &Projection, z: &[f32], threads: Threads) {
+    let n = z.len() / p.dim;
+    gemm_into(out, Mat::new(z, n, p.dim), Mat::new(&p.weight, p.dim, p.dim).t(), false, threads);
+    for row in out.chunks_exact_mut(p.dim) {
+        row.iter_mut().zip(&p.bias).for_each(|(o, b)| *o += b);
+    }
+}
+
+#[cfg(test)]
+mod tests;

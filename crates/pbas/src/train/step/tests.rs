@@ -1,0 +1,131 @@
+//! The gradients of a step against finite differences of a float64 twin of the losses.
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::*;
+use crate::head::{BATCH_NORM_EPS, LEAKY_SLOPE};
+
+const DIM: usize = 6;
+const HIDDEN: usize = 5;
+const ROWS: usize = 9;
+const BOUNDARY_WEIGHT: f64 = 0.7;
+
+/// The losses as algorithm.md writes them, in float64, with the constants of the first evaluation: chosen centres and
+/// the rays that were added (no gradient reaches either).
+fn loss(head: &Head, batch: &[f32], centers: &Centers, nearest: &[usize], rays: &[f64]) -> f64 {
+    let (p, s) = (&head.projection, &head.discriminator);
+    let x: Vec<Vec<f64>> = batch
+        .chunks_exact(DIM)
+        .map(|z| {
+            (0..DIM)
+                .map(|i| {
+                    f64::from(p.bias[i])
+                        + (0..DIM).map(|j| f64::from(p.weight[i * DIM + j]) * f64::from(z[j])).sum::<f64>()
+                })
+                .collect()
+        })
+        .collect();
+    let distance = |row: &[f64], c: usize| {
+        row.iter().zip(&centers.data[c * DIM..]).map(|(a, b)| (a - f64::from(*b)).powi(2)).sum::<f64>().sqrt()
+    };
+    let radius = x.iter().zip(nearest).map(|(row, &c)| distance(row, c)).sum::<f64>() / ROWS as f64;
+    let mut rows = x.clone();
+    rows.extend(x.iter().enumerate().map(|(i, row)| (0..DIM).map(|j| row[j] + rays[i * DIM + j]).collect()));
+    let hidden: Vec<Vec<f64>> = rows
+        .iter()
+        .map(|row| {
+            (0..HIDDEN)
+                .map(|h| {
+                    f64::from(s.bias[h])
+                        + (0..DIM).map(|j| f64::from(s.weight[h * DIM + j]) * row[j]).sum::<f64>()
+                })
+                .collect()
+        })
+        .collect();
+    let mut logits = vec![0.0f64; 2 * ROWS];
+    for h in 0..HIDDEN {
+        let mean = hidden.iter().map(|r| r[h]).sum::<f64>() / (2 * ROWS) as f64;
+        let var = hidden.iter().map(|r| (r[h] - mean).powi(2)).sum::<f64>() / (2 * ROWS) as f64;
+        for (l, r) in logits.iter_mut().zip(&hidden) {
+            let y = (r[h] - mean) / (var + f64::from(BATCH_NORM_EPS)).sqrt() * f64::from(s.norm_weight[h])
+                + f64::from(s.norm_bias[h]);
+            *l += f64::from(s.output[h]) * if y > 0.0 { y } else { f64::from(LEAKY_SLOPE) * y };
+        }
+    }
+    let bce: f64 = (0..ROWS)
+        .map(|i| {
+            let s = |l: f64| 1.0 / (1.0 + (-l).exp());
+            -(1.0 - s(logits[i])).ln() - s(logits[ROWS + i]).ln()
+        })
+        .sum::<f64>()
+        / ROWS as f64;
+    BOUNDARY_WEIGHT * radius + bce
+}
+
+#[test]
+fn gradients_agree_with_finite_differences() {
+    let mut rng = ChaCha8Rng::seed_from_u64(11);
+    let mut head = Head::initial(DIM, HIDDEN, &mut rng);
+    for v in head.discriminator.norm_bias.iter_mut().chain(&mut head.discriminator.norm_weight) {
+        *v += rng.random_range(-0.3..0.3f32);
+    }
+    let mut random = |n: usize| -> Vec<f32> { (0..n).map(|_| rng.random_range(-1.0..1.0)).collect() };
+    let (batch, centers) = (random(ROWS * DIM), Centers { dim: DIM, data: random(4 * DIM) });
+    let scales: Vec<f32> = (0..ROWS).map(|i| 0.1 + 0.1 * i as f32).collect();
+    let mut trainer = HeadTrainer::new(head.clone());
+    let losses = trainer.losses_and_gradients(
+        &batch,
+        BatchCenters::Fixed(&centers),
+        &scales,
+        BOUNDARY_WEIGHT as f32,
+        Threads::One,
+    );
+    let nearest = trainer.nearest.clone();
+    let (normal, synthetic) = trainer.features.split_at(ROWS * DIM);
+    let rays: Vec<f64> = normal.iter().zip(synthetic).map(|(a, b)| f64::from(b - a)).collect();
+    let direct = loss(&head, &batch, &centers, &nearest, &rays);
+    let summed = BOUNDARY_WEIGHT * losses.boundary + losses.refinement;
+    assert!((direct - summed).abs() < 1e-5, "{direct} {summed}");
+
+    let g = &trainer.refinement.gradient;
+    let (pw, pb) = trainer.projection_gradient.split_at(DIM * DIM);
+    let gradients: [&[f32]; 7] = [pw, pb, &g.weight, &g.bias, &g.norm_weight, &g.norm_bias, &g.output];
+    // Positions of the trained tensors in `Head::tensors_mut`.
+    for (tensor, gradient) in [0, 1, 2, 3, 4, 5, 8].into_iter().zip(gradients) {
+        for i in 0..gradient.len() {
+            let step = 1e-2f32;
+            let mut at = |d: f32| {
+                let mut moved = head.clone();
+                moved.tensors_mut()[tensor][i] += d;
+                loss(&moved, &batch, &centers, &nearest, &rays)
+            };
+            // Five-point rule: the error falls with the fourth power of the step.
+            let numeric = (8.0 * (at(step) - at(-step)) - (at(2.0 * step) - at(-2.0 * step))) / (12.0 * f64::from(step));
+            let analytic = f64::from(gradient[i]);
+            assert!((numeric - analytic).abs() < 2e-3 + 1e-2 * numeric.abs(), "tensor {tensor}[{i}]: {numeric} {analytic}");
+        }
+    }
+}
+
+#[test]
+fn a_feature_on_its_centre_gives_no_nan() {
+    let mut rng = ChaCha8Rng::seed_from_u64(2);
+    let head = Head::initial(DIM, HIDDEN, &mut rng);
+    let batch: Vec<f32> = (0..ROWS * DIM).map(|_| rng.random_range(-1.0..1.0)).collect();
+    let mut on_centre = vec![0.0; DIM];
+    project(&mut on_centre, &head.projection, &batch[..DIM], Threads::One);
+    let centers = Centers { dim: DIM, data: on_centre };
+    let mut trainer = HeadTrainer::new(head);
+    let rates = Rates {
+        projection: 1e-3,
+        discriminator: 1e-3,
+        projection_decay: 1e-5,
+        discriminator_decay: 1e-2,
+        boundary_weight: 1.0,
+    };
+    let losses = trainer.step(&batch, BatchCenters::Fixed(&centers), &[0.25; ROWS], rates, Threads::One);
+    assert_eq!(trainer.last_batch().1[0], 0.0);
+    assert!(losses.boundary.is_finite() && losses.refinement.is_finite());
+    assert!(trainer.head.tensors().iter().all(|(_, _, v)| v.iter().all(|v| v.is_finite())));
+}
