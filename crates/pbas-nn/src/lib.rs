@@ -2,6 +2,7 @@
 #![warn(unsafe_op_in_unsafe_fn)]
 
 mod error;
+pub mod spill;
 pub mod weights;
 
 pub use error::{Error, ErrorKind, Result};
