@@ -10,6 +10,7 @@ mod error;
 pub mod graph;
 pub mod linalg;
 pub mod shape;
+pub mod spill;
 pub mod weights;
 
 pub use error::{Error, ErrorKind, Result};
