@@ -148,34 +148,50 @@ fn golden_training_and_prediction() {
                 assert!(relative(distance, &golden.tensor("step1.distance").1) < 1e-5, "{file}: distances");
                 let chosen: Vec<f64> = nearest.iter().map(|&i| i as f64).collect();
                 assert_eq!(chosen, golden.series("step1.center_index"), "{file}: chosen centres");
-                same_weights(&trainer.head, &head(&golden, "after1"), 2e-4, file);
+                same_weights(&trainer.head, &head(&golden, "after1"), 1e-4, file);
             }
         }
-        same_weights(&trainer.head, &head(&golden, &format!("after{steps}")), 2e-3, file);
+        same_weights(&trainer.head, &head(&golden, &format!("after{steps}")), 1e-3, file);
 
-        let folded = FoldedHead::new(&[&trainer.head], None);
-        let logits = features.iter().flat_map(|z| folded.logits(z, Threads::One));
-        let scores: Vec<f32> = logits.map(sigmoid).collect();
         let (shape, expected) = golden.tensor("predict.patch_score");
-        let worst = scores.iter().zip(&expected).map(|(f, e)| (f - e).abs()).fold(0.0, f32::max);
-        assert!(worst < 2e-3, "{file}: patch scores differ by {worst}");
+        let score = |head: &Head| -> Vec<f32> {
+            let folded = FoldedHead::new(&[head], None);
+            features.iter().flat_map(|z| folded.logits(z, Threads::One)).map(sigmoid).collect()
+        };
+        let worst = |f: &[f32]| f.iter().zip(&expected).map(|(f, e)| (f - e).abs()).fold(0.0, f32::max);
+        // With the published run's rounding noise (see `same_weights`) put in place of ours the scores are the same.
+        let published = head(&golden, &format!("after{steps}")).discriminator;
+        let mut same_noise = trainer.head.clone();
+        same_noise.discriminator.bias = published.bias;
+        same_noise.discriminator.running_mean = published.running_mean;
+        let error = worst(&score(&same_noise));
+        assert!(error < 1e-5, "{file}: patch scores differ by {error}");
+        // With ours they differ by what that noise moved, which grows with the learning rate.
+        let scores = score(&trainer.head);
+        let tolerance = 2e-3 * (rates.discriminator / 4e-4).max(1.0);
+        let error = worst(&scores);
+        assert!(error < tolerance, "{file}: patch scores differ by {error}");
         let images = golden.series("predict.image_score");
         for (picture, image) in scores.chunks_exact(shape[1] * shape[2]).zip(images) {
             let found = picture.iter().copied().fold(0.0, f32::max);
-            assert!((f64::from(found) - image).abs() < 2e-3, "{file}: image score {found} {image}");
+            assert!((f64::from(found) - image).abs() < f64::from(tolerance), "{file}: image score {found} {image}");
         }
     }
 }
 
 /// Differences in units of the tensor's largest weight. The bias before BatchNorm is left out: its gradient is zero
-/// in exact arithmetic (BatchNorm takes every constant off again), and Adam turns the rounding noise that is left into
-/// full steps of either sign. The running mean follows that bias, so it is compared within what the bias may have moved.
+/// in exact arithmetic (BatchNorm takes every constant off again); torch's float32 leaves rounding noise there, of which
+/// Adam makes full steps of either sign, and we write the zero. The running mean follows that bias.
 fn same_weights(found: &Head, expected: &Head, tolerance: f64, file: &str) {
+    let worst = |f: &[f32], e: &[f32]| f.iter().zip(e).map(|(f, e)| f64::from((f - e).abs())).fold(0.0, f64::max);
+    let drift = worst(&found.discriminator.bias, &expected.discriminator.bias);
     for ((name, _, f), (_, _, e)) in found.tensors().into_iter().zip(expected.tensors()) {
-        let error = relative(f, e);
-        println!("{file} {name}: {error:.2e}");
-        if name != "discriminator.bias" {
-            assert!(error < tolerance, "{file} {name}: {error}");
+        match name {
+            "discriminator.bias" => continue,
+            "discriminator.running_mean" => {
+                assert!(worst(f, e) < drift + tolerance, "{file} {name}: {} beyond {drift}", worst(f, e));
+            }
+            _ => assert!(relative(f, e) < tolerance, "{file} {name}: {}", relative(f, e)),
         }
     }
 }

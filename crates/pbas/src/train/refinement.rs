@@ -13,8 +13,11 @@
 //! dw2 = a^T q                      dy = (q w2^T) LeakyReLU'(y)
 //! dg = sum dy u                    db = sum dy
 //! dh = g / sqrt(var + eps) (dy - db / 2n - u dg / 2n)
-//! dW1 = dh^T X                     db1 = sum dh                     dX = dh W1
+//! dW1 = dh^T X                     dX = dh W1                       db1 = sum dh = 0
 //! ```
+//!
+//! `db1` is zero in exact arithmetic, since BatchNorm takes off whatever constant is added before it. It is set to zero:
+//! of the rounding noise that a sum would leave Adam would make full steps.
 
 use pbas_nn::linalg::{Mat, Threads, add_column_sums, gemm_into};
 
@@ -122,7 +125,6 @@ impl Refinement {
                 row[j] = s.norm_weight[j] * inverse[j] * centred;
             }
         }
-        add_column_sums(&mut g.bias, &self.hidden);
         let dh = Mat::new(&self.hidden, rows, units);
         gemm_into(&mut g.weight, dh.t(), x, false, threads);
         gemm_into(feature_gradient, dh, Mat::new(&s.weight, units, dim), false, threads);
