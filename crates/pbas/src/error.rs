@@ -88,6 +88,19 @@ impl Error {
     }
 }
 
+/// An error and its causes on one line, from the outermost to the innermost.
+#[must_use]
+pub fn chain(error: &(dyn StdError + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(c) = cause {
+        text.push_str(": ");
+        text.push_str(&c.to_string());
+        cause = c.source();
+    }
+    text
+}
+
 impl From<pbas_nn::Error> for Error {
     fn from(e: pbas_nn::Error) -> Self {
         use pbas_nn::ErrorKind as K;

@@ -1,0 +1,100 @@
+//! Scores of good pictures -> scale of each view, threshold, and what the threshold can promise.
+
+use serde::{Deserialize, Serialize};
+
+use crate::score::{ScoreMap, top_share_mean};
+use crate::settings::Scoring;
+use crate::view::ViewScale;
+
+/// Least deviation, so that identical pictures do not divide by zero.
+const LEAST_DEVIATION: f64 = 1e-6;
+
+/// How the threshold was found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Calibration {
+    /// A picture whose score is above this is anomalous: the highest score of a good picture.
+    pub threshold: f64,
+    /// A pixel above this belongs to a region: the highest value in the map of a good picture.
+    pub pixel_threshold: f64,
+    /// Good pictures that gave the scores.
+    pub pictures: usize,
+    /// Whether every one of them was scored by a head that had not seen it.
+    pub held_out: bool,
+    /// Standard deviation of the sum of the views' scores over good pictures; scores are given in it.
+    pub combined_deviation: f64,
+}
+
+impl Calibration {
+    /// The false-reject rate that the highest of `n` scores supports: a new good picture, drawn as these were, is
+    /// the highest of `n + 1` with probability `1 / (n + 1)` at most (exchangeability).
+    #[must_use]
+    pub fn false_reject_rate(&self) -> f64 {
+        1.0 / (self.pictures as f64 + 1.0)
+    }
+}
+
+/// Mean and standard deviation; the deviation is never below [`LEAST_DEVIATION`].
+fn moments(values: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
+    let n = values.clone().count().max(1) as f64;
+    let mean = values.clone().sum::<f64>() / n;
+    let var = values.map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
+    (mean, var.sqrt().max(LEAST_DEVIATION))
+}
+
+/// The scale of a view from the patch logits of its good pictures, one list a picture.
+#[must_use]
+pub fn view_scale(pictures: &[Vec<f32>], scoring: Scoring) -> ViewScale {
+    let (image_mean, image_deviation) = moments(pictures.iter().map(|p| image_logit(p, scoring)));
+    let (patch_mean, patch_deviation) = moments(pictures.iter().flatten().map(|&v| f64::from(v)));
+    ViewScale { image_mean, image_deviation, patch_mean, patch_deviation }
+}
+
+/// The image score of one view before it is brought to scale.
+#[must_use]
+pub fn image_logit(patches: &[f32], scoring: Scoring) -> f64 {
+    f64::from(match scoring {
+        Scoring::Sigmoid => top_share_mean(patches, 0.0),
+        Scoring::Deviations { top_share } => top_share_mean(patches, top_share),
+    })
+}
+
+/// Threshold from the image scores and maps of good pictures. `scores` are sums over views before they are
+/// divided by their deviation.
+#[must_use]
+pub fn calibrate(sums: &[f64], map_peaks: &[f64], scoring: Scoring, held_out: bool) -> Calibration {
+    let combined_deviation = match scoring {
+        Scoring::Sigmoid => 1.0,
+        Scoring::Deviations { .. } => moments(sums.iter().copied()).1,
+    };
+    let highest = |v: &[f64]| v.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    Calibration {
+        threshold: highest(sums) / combined_deviation,
+        pixel_threshold: highest(map_peaks),
+        pictures: sums.len(),
+        held_out,
+        combined_deviation,
+    }
+}
+
+/// Largest value of a map.
+#[must_use]
+pub fn peak(map: &ScoreMap) -> f64 {
+    map.values.iter().copied().fold(f32::NEG_INFINITY, f32::max).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threshold_is_the_highest_good_score_in_its_own_unit() {
+        let c = calibrate(&[1.0, 3.0, 5.0], &[0.5, 0.25, 0.125], Scoring::Deviations { top_share: 0.01 }, true);
+        assert!((c.combined_deviation - 2.0).abs() < 1e-12);
+        assert!((c.threshold - 2.5).abs() < 1e-12);
+        assert_eq!((c.pixel_threshold, c.false_reject_rate()), (0.5, 0.25));
+        let same = calibrate(&[1.0; 4], &[0.0; 4], Scoring::Deviations { top_share: 0.01 }, true);
+        assert!(same.threshold.is_finite());
+        let s = view_scale(&[vec![1.0, 3.0], vec![1.0, 5.0]], Scoring::Deviations { top_share: 0.5 });
+        assert_eq!((s.image_mean, s.patch_mean), (4.0, 2.5));
+    }
+}

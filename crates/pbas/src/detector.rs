@@ -1,0 +1,225 @@
+//! Backbone + views + preprocessing + threshold -> [`Prediction`].
+
+use std::path::Path;
+use std::time::Instant;
+
+use pbas_nn::linalg::Threads;
+use serde::{Deserialize, Serialize};
+
+use crate::backbone::Backbone;
+use crate::calibrate::{Calibration, image_logit};
+use crate::features::ExtractScratch;
+use crate::head::sigmoid;
+use crate::image::{DecodeOptions, Rgb8, read_rgb};
+use crate::preprocess::{Geometry, InputSize, Placement};
+use crate::score::{Region, ScoreMap, regions};
+use crate::settings::{Scoring, Settings};
+use crate::view::{View, ViewRunner};
+use crate::{Error, Result};
+
+/// The answer to "is this part good?".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// The score is at or below the threshold.
+    Normal,
+    /// The score is above the threshold.
+    Anomalous,
+}
+
+/// What a model says of one picture.
+#[derive(Debug, Clone)]
+pub struct Prediction {
+    /// Deviations above good pictures, or the published sigmoid in 0..1 (see [`Scoring`]).
+    pub image_score: f64,
+    /// What the score is held against.
+    pub threshold: f64,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Width of the picture, in pixels, as it is seen (after EXIF orientation).
+    pub width: usize,
+    /// Height of the picture.
+    pub height: usize,
+    /// Where the map is above the pixel threshold, in pixels of the picture, highest peak first.
+    pub regions: Vec<Region>,
+    /// The score map at the model's size; [`Prediction::placement`] leads back to the picture.
+    pub map: ScoreMap,
+    /// How the picture lies in the map.
+    pub placement: Placement,
+    /// Time from the decoded picture to this answer.
+    pub milliseconds: f64,
+}
+
+/// What a model is made of; what its file holds.
+#[derive(Debug, Clone)]
+pub struct Model {
+    /// Frozen network, cut to the feature layers in use.
+    pub backbone: Backbone,
+    /// Settings it was trained with.
+    pub settings: Settings,
+    /// Sizes with their heads; the largest map first.
+    pub views: Vec<View>,
+    /// Threshold.
+    pub calibration: Calibration,
+    /// Where it comes from.
+    pub provenance: Provenance,
+}
+
+/// Where a model comes from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Provenance {
+    /// Version of the program that trained it.
+    pub program_version: String,
+    /// Good pictures that were used.
+    pub pictures: usize,
+    /// SHA-256 over the SHA-256 of every picture file, in order.
+    pub pictures_sha256: String,
+    /// Pictures that could not be read and were left out.
+    pub skipped: usize,
+}
+
+/// A model ready to judge pictures. Shared between threads; each brings its own [`Scratch`].
+#[derive(Debug)]
+pub struct Detector {
+    model: Model,
+    runners: Vec<ViewRunner>,
+}
+
+/// Buffers of one thread.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    views: Vec<ExtractScratch>,
+}
+
+impl Detector {
+    /// Resolves a model.
+    ///
+    /// # Errors
+    /// Parts that do not fit each other.
+    pub fn new(model: Model) -> Result<Self> {
+        let Some(map_size) = model.views.iter().map(|v| v.size).max_by_key(|s| s.height * s.width) else {
+            return Err(Error::input("model: expected at least one view, found none"));
+        };
+        let runners = model.views.iter().map(|v| ViewRunner::new(&model.backbone, v, &model.settings, map_size));
+        let runners = runners.collect::<Result<Vec<_>>>()?;
+        Ok(Self { runners, model })
+    }
+
+    /// The model.
+    #[must_use]
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Size of the score map.
+    #[must_use]
+    pub fn map_size(&self) -> InputSize {
+        let sizes = self.model.views.iter().map(|v| v.size);
+        sizes.max_by_key(|s| s.height * s.width).unwrap_or(InputSize { height: 1, width: 1 })
+    }
+
+    /// The geometry of the score map, for masks that are to be compared with it.
+    #[must_use]
+    pub fn map_geometry(&self) -> Geometry {
+        Geometry { fit: self.model.settings.fit, size: self.map_size() }
+    }
+
+    /// How pictures are to be decoded for this model.
+    #[must_use]
+    pub fn decode_options(&self) -> DecodeOptions {
+        DecodeOptions { apply_orientation: self.model.settings.apply_orientation, ..DecodeOptions::default() }
+    }
+
+    /// Reads and judges one picture on all cores.
+    ///
+    /// # Errors
+    /// A file that is not a readable picture.
+    pub fn predict_path(&self, path: &Path) -> Result<Prediction> {
+        let picture = read_rgb(path, &self.decode_options())?;
+        self.predict(&picture, &mut Scratch::default(), Threads::All)
+    }
+
+    /// Judges one picture. The answer does not depend on `threads`.
+    ///
+    /// # Errors
+    /// A picture that the geometry cannot lay out, or scores that are not numbers.
+    pub fn predict(&self, picture: &Rgb8, scratch: &mut Scratch, threads: Threads) -> Result<Prediction> {
+        let start = Instant::now();
+        scratch.views.resize_with(self.runners.len(), ExtractScratch::default);
+        let mut patches = Vec::new();
+        let mut placement = None;
+        for (i, (runner, scratch)) in self.runners.iter().zip(&mut scratch.views).enumerate() {
+            let (logits, at) = runner.patch_logits(picture, scratch, threads)?;
+            if self.model.views[i].size == self.map_size() {
+                placement = Some(at);
+            }
+            patches.push(logits);
+        }
+        let placement = placement.ok_or_else(|| Error::input("model: no view has the size of the map"))?;
+        let (sum, map) = combine(&self.runners, &patches, self.model.settings.scoring)?;
+        let calibration = &self.model.calibration;
+        let image_score = sum / calibration.combined_deviation;
+        if !image_score.is_finite() {
+            return Err(Error::input("the score of this picture is not a number; the model is damaged"));
+        }
+        let found = regions(&map, calibration.pixel_threshold as f32, 1)?;
+        let (width, height) = (picture.width, picture.height);
+        let regions = found.into_iter().map(|r| to_picture(r, &placement, width, height)).collect();
+        Ok(Prediction {
+            image_score,
+            threshold: calibration.threshold,
+            verdict: if image_score > calibration.threshold { Verdict::Anomalous } else { Verdict::Normal },
+            width,
+            height,
+            regions,
+            map,
+            placement,
+            milliseconds: start.elapsed().as_secs_f64() * 1e3,
+        })
+    }
+}
+
+/// Sum of the views' image scores (not yet divided by its deviation) and the mean of their maps.
+///
+/// # Errors
+/// As [`ViewRunner::map`].
+pub(crate) fn combine(runners: &[ViewRunner], patches: &[Vec<f32>], scoring: Scoring) -> Result<(f64, ScoreMap)> {
+    let (mut sum, mut total) = (0.0, None::<ScoreMap>);
+    for (runner, logits) in runners.iter().zip(patches) {
+        let s = runner.scale();
+        let image = image_logit(logits, scoring);
+        let values: Vec<f32> = match scoring {
+            Scoring::Sigmoid => {
+                sum += f64::from(sigmoid(image as f32));
+                logits.iter().map(|&v| sigmoid(v)).collect()
+            }
+            Scoring::Deviations { .. } => {
+                sum += (image - s.image_mean) / s.image_deviation;
+                let share = 1.0 / runners.len() as f64;
+                logits.iter().map(|&v| ((f64::from(v) - s.patch_mean) / s.patch_deviation * share) as f32).collect()
+            }
+        };
+        let map = runner.map(&values)?;
+        match &mut total {
+            None => total = Some(map),
+            Some(t) => t.values.iter_mut().zip(&map.values).for_each(|(a, b)| *a += b),
+        }
+    }
+    let map = total.ok_or_else(|| Error::input("model: expected at least one view, found none"))?;
+    Ok((sum, map))
+}
+
+/// A region of the map in pixels of the picture: the smallest rectangle of whole pixels around it.
+fn to_picture(region: Region, placement: &Placement, width: usize, height: usize) -> Region {
+    let corner = [region.x as f64, region.y as f64, region.width as f64, region.height as f64];
+    let [x, y, w, h] = placement.rect_to_original(corner);
+    // Rounding errors of the affine map must not add a pixel.
+    let (left, top) = ((x + 1e-6).floor() as usize, (y + 1e-6).floor() as usize);
+    let (left, top) = (left.min(width - 1), top.min(height - 1));
+    let right = ((x + w - 1e-6).ceil() as usize).clamp(left + 1, width);
+    let bottom = ((y + h - 1e-6).ceil() as usize).clamp(top + 1, height);
+    let area = region.area as f64 / (placement.x.scale * placement.y.scale);
+    let (width, height) = (right - left, bottom - top);
+    let area = (area.round() as usize).clamp(1, width * height);
+    Region { x: left, y: top, width, height, area, peak: region.peak }
+}

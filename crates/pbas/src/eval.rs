@@ -1,0 +1,270 @@
+//! Detector x test set -> [`EvalResult`].
+
+use std::collections::BTreeMap;
+
+use pbas_nn::linalg::Threads;
+use rayon::prelude::*;
+use serde::Serialize;
+
+use crate::dataset::{Label, Sample, TestSet};
+use crate::detector::{Detector, Prediction, Scratch, Verdict};
+use crate::error::chain;
+use crate::image::{DefectMask, Rgb8, read_mask, read_rgb};
+use crate::metrics::{PixelCurve, PixelCurveBuilder, RankingCurve};
+use crate::train::observer::Observer;
+use crate::{Error, ErrorKind, Result};
+
+/// Area limits of the per-region overlap (algorithm.md, section 6).
+pub const AUPRO_LIMITS: [f64; 2] = [0.3, 0.05];
+
+/// Figures of one test set. Absent figures have a reason in `notes`; all are from 0 to 1.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Summary {
+    /// Area under the ROC curve of the image scores.
+    pub image_auroc: Option<f64>,
+    /// Average precision of the image scores.
+    pub image_ap: Option<f64>,
+    /// Best F1 over all thresholds on the image score. It is chosen with the labels: what a threshold could reach.
+    pub image_f1_max: Option<f64>,
+    /// Area under the ROC curve of the pixels.
+    pub pixel_auroc: Option<f64>,
+    /// Average precision of the pixels.
+    pub pixel_ap: Option<f64>,
+    /// Best F1 over all thresholds on the pixels; chosen with the labels.
+    pub pixel_f1_max: Option<f64>,
+    /// Per-region overlap up to a false positive rate of 0.3.
+    pub aupro: Option<f64>,
+    /// Per-region overlap up to a false positive rate of 0.05.
+    #[serde(rename = "aupro_0.05")]
+    pub aupro_005: Option<f64>,
+    /// Pictures that were judged.
+    pub images: usize,
+    /// Good ones among them.
+    pub good: usize,
+    /// Defective ones among them.
+    pub defective: usize,
+    /// The model's threshold.
+    pub threshold: f64,
+    /// Good pictures above it.
+    pub false_rejects: usize,
+    /// Defective pictures not above it.
+    pub missed: usize,
+}
+
+/// Figures of one defect type against all good pictures.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DefectTypeSummary {
+    /// Its folder's name.
+    pub defect_type: String,
+    /// Pictures.
+    pub images: usize,
+    /// Area under the ROC curve against the good pictures.
+    pub image_auroc: Option<f64>,
+    /// Average precision against the good pictures.
+    pub image_ap: Option<f64>,
+    /// Not above the threshold.
+    pub missed: usize,
+}
+
+/// Score of one picture.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SampleScore {
+    /// Path relative to the set.
+    pub path: String,
+    /// Type of the defect, `good` for none.
+    pub defect_type: String,
+    /// Score.
+    pub image_score: f64,
+    /// Verdict.
+    pub verdict: Verdict,
+}
+
+/// A picture that could not be judged.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Failure {
+    /// Path relative to the set.
+    pub path: String,
+    /// Why.
+    pub error: String,
+}
+
+/// Result of an evaluation.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct EvalResult {
+    /// Overall figures; their keys stand at the top level of the JSON.
+    #[serde(flatten)]
+    pub summary: Summary,
+    /// One row a defect type, sorted by name.
+    pub defect_types: Vec<DefectTypeSummary>,
+    /// One row a picture, in the order of the set.
+    pub samples: Vec<SampleScore>,
+    /// Pictures that could not be judged.
+    pub failures: Vec<Failure>,
+    /// What is odd about the set, and why figures are absent.
+    pub notes: Vec<String>,
+}
+
+/// A judged picture, as [`evaluate`] hands it to its caller.
+#[derive(Debug)]
+pub struct Judged<'a> {
+    /// Which picture.
+    pub sample: &'a Sample,
+    /// Its pixels.
+    pub picture: &'a Rgb8,
+    /// Its ground truth, in pixels of the picture.
+    pub mask: Option<&'a DefectMask>,
+    /// What the model says.
+    pub prediction: &'a Prediction,
+}
+
+/// Judges every picture of a test set and compares with the labels. `each` gets every judged picture in order (for
+/// heatmaps). A picture that cannot be read is a [`Failure`]; the others go on.
+///
+/// # Errors
+/// No picture could be judged, an interrupt, or an error of `each`.
+pub fn evaluate(
+    detector: &Detector,
+    set: &TestSet,
+    observer: &dyn Observer,
+    each: &mut dyn FnMut(Judged<'_>) -> Result<()>,
+) -> Result<EvalResult> {
+    let mut notes = set.warnings.clone();
+    let any_masks = set.samples.iter().any(|s| s.mask.is_some());
+    let mut pixels = any_masks.then(PixelCurveBuilder::new);
+    let (mut samples, mut failures) = (Vec::new(), Vec::new());
+    let geometry = detector.map_geometry();
+    observer.begin("evaluating", set.samples.len() as u64, "pictures");
+    // Whole pictures side by side, a few at a time, so that no more of them are in memory.
+    for part in set.samples.chunks(2 * rayon::current_num_threads()) {
+        if observer.interrupted() {
+            return Err(Error::new(ErrorKind::Interrupted, "evaluation was stopped"));
+        }
+        let judged: Vec<_> = part
+            .par_iter()
+            .with_max_len(1)
+            .map_init(Scratch::default, |scratch, sample| {
+                let result = judge(detector, sample, scratch);
+                observer.advance(1);
+                result
+            })
+            .collect();
+        for (sample, result) in part.iter().zip(judged) {
+            let (picture, mask, prediction) = match result {
+                Ok(parts) => parts,
+                Err(e) => {
+                    failures.push(Failure { path: sample.name.clone(), error: chain(&e) });
+                    continue;
+                }
+            };
+            let mask = mask.unwrap_or_else(|e| {
+                notes.push(format!("`{}` leaves the pixel figures: {}", sample.name, chain(&e)));
+                None
+            });
+            if let Some(pixels) = &mut pixels {
+                match (&mask, sample.label) {
+                    (Some(m), _) => pixels.add(&prediction.map, Some(&geometry.apply_mask(m)?))?,
+                    (None, Label::Good) => pixels.add(&prediction.map, None)?,
+                    (None, Label::Defective) => {}
+                }
+            }
+            each(Judged { sample, picture: &picture, mask: mask.as_ref(), prediction: &prediction })?;
+            samples.push(SampleScore {
+                path: sample.name.clone(),
+                defect_type: sample.defect_type.clone(),
+                image_score: prediction.image_score,
+                verdict: prediction.verdict,
+            });
+        }
+    }
+    observer.end();
+    if samples.is_empty() {
+        let first = failures.first().map_or_else(|| "the set is empty".to_owned(), |f| f.error.clone());
+        return Err(Error::input(format!("none of the {} test pictures could be judged: {first}", set.samples.len())));
+    }
+    let pixels = pixels.map(PixelCurveBuilder::finish);
+    summarize(detector, samples, failures, notes, pixels.as_ref())
+}
+
+type JudgedParts = (Rgb8, Result<Option<DefectMask>>, Prediction);
+
+fn judge(detector: &Detector, sample: &Sample, scratch: &mut Scratch) -> Result<JudgedParts> {
+    let options = detector.decode_options();
+    let picture = read_rgb(&sample.path, &options)?;
+    let prediction = detector.predict(&picture, scratch, Threads::One)?;
+    let mask = sample.mask.as_ref().map(|path| {
+        let mask = read_mask(path, &options)?;
+        if (mask.width, mask.height) != (picture.width, picture.height) {
+            return Err(Error::input(format!(
+                "mask `{}`: expected {} x {} pixels as its picture, found {} x {}",
+                path.display(),
+                picture.width,
+                picture.height,
+                mask.width,
+                mask.height
+            )));
+        }
+        Ok(mask)
+    });
+    Ok((picture, mask.transpose(), prediction))
+}
+
+fn summarize(
+    detector: &Detector,
+    samples: Vec<SampleScore>,
+    failures: Vec<Failure>,
+    mut notes: Vec<String>,
+    pixels: Option<&PixelCurve>,
+) -> Result<EvalResult> {
+    let is_good = |s: &&SampleScore| s.defect_type == "good";
+    let good: Vec<&SampleScore> = samples.iter().filter(is_good).collect();
+    let curve = |chosen: &[&SampleScore]| -> Result<RankingCurve> {
+        let scores: Vec<f32> = chosen.iter().map(|s| s.image_score as f32).collect();
+        let positive: Vec<bool> = chosen.iter().map(|s| s.defect_type != "good").collect();
+        RankingCurve::new(&scores, &positive)
+    };
+    let missed = |s: &&&SampleScore| s.verdict == Verdict::Normal;
+    let mut by_type: BTreeMap<&str, Vec<&SampleScore>> = BTreeMap::new();
+    for s in samples.iter().filter(|s| s.defect_type != "good") {
+        by_type.entry(&s.defect_type).or_default().push(s);
+    }
+    let mut defect_types = Vec::new();
+    for (defect_type, defective) in &by_type {
+        let both: Vec<&SampleScore> = good.iter().chain(defective).copied().collect();
+        let curve = curve(&both)?;
+        defect_types.push(DefectTypeSummary {
+            defect_type: (*defect_type).to_owned(),
+            images: defective.len(),
+            image_auroc: curve.auroc(),
+            image_ap: curve.average_precision(),
+            missed: defective.iter().filter(missed).count(),
+        });
+    }
+    let all = curve(&samples.iter().collect::<Vec<_>>())?;
+    let defective = samples.len() - good.len();
+    if good.is_empty() {
+        notes.push("no good test pictures: AUROC, average precision and F1 are absent".into());
+    }
+    if defective == 0 {
+        notes.push("no defective test pictures: AUROC, average precision and F1 are absent".into());
+    }
+    let summary = Summary {
+        image_auroc: all.auroc(),
+        image_ap: all.average_precision(),
+        image_f1_max: all.f1_max().map(|f| f.f1),
+        pixel_auroc: pixels.and_then(|p| p.ranking().auroc()),
+        pixel_ap: pixels.and_then(|p| p.ranking().average_precision()),
+        pixel_f1_max: pixels.and_then(|p| p.ranking().f1_max()).map(|f| f.f1),
+        aupro: pixels.and_then(|p| p.aupro(AUPRO_LIMITS[0])),
+        aupro_005: pixels.and_then(|p| p.aupro(AUPRO_LIMITS[1])),
+        images: samples.len(),
+        good: good.len(),
+        defective,
+        threshold: detector.model().calibration.threshold,
+        false_rejects: good.iter().filter(|s| s.verdict == Verdict::Anomalous).count(),
+        missed: defect_types.iter().map(|t| t.missed).sum(),
+    };
+    if summary.pixel_auroc.is_none() {
+        notes.push("no usable masks beside good pixels: pixel figures are absent".into());
+    }
+    Ok(EvalResult { summary, defect_types, samples, failures, notes })
+}

@@ -1,0 +1,284 @@
+//! Everything that shapes training, with the two presets. A model file keeps the settings it was trained with.
+
+use serde::{Deserialize, Serialize};
+
+use crate::patch::Pooling;
+use crate::preprocess::{Fit, InputSize};
+use crate::{Error, Result};
+
+/// A named set of settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Preset {
+    /// Two views, three fold heads each, neighbour centres; one to three minutes on two cores (docs/recipe.md).
+    Fast,
+    /// The published settings to the letter (algorithm.md, section 1), the last epoch kept.
+    Paper,
+}
+
+/// At which sizes a picture is looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sizes {
+    /// By the median shorter side of the good pictures ([`auto_sizes`]).
+    Auto,
+    /// These, one view each.
+    Fixed(Vec<InputSize>),
+}
+
+/// What one step takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Batch {
+    /// Whole pictures, all their patches; an epoch is one pass in random order.
+    Pictures(usize),
+    /// Patches drawn at random over all training pictures.
+    Patches(usize),
+}
+
+/// How long a head trains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Length {
+    /// Passes over the training pictures.
+    Epochs(u64),
+    /// Steps.
+    Steps(u64),
+}
+
+/// Where the centres of the boundary come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CenterRule {
+    /// One a position, by feature alignment before training (published).
+    Positions,
+    /// The nearest of so many patches drawn from the training set and projected anew each step.
+    Neighbours(usize),
+}
+
+/// How patch scores become scores of a picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scoring {
+    /// Published: the largest patch score, a sigmoid between 0 and 1. One view.
+    Sigmoid,
+    /// Deviations above the good pictures: per view the mean of the highest share of the patch logits, standardised
+    /// and added over views.
+    Deviations {
+        /// Share of the patches, above 0 and at most 1.
+        top_share: f64,
+    },
+}
+
+/// How one head is trained.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HeadSettings {
+    /// Hidden units of the discriminator.
+    pub hidden: usize,
+    /// What a step takes.
+    pub batch: Batch,
+    /// How long.
+    pub length: Length,
+    /// Where centres come from.
+    pub centers: CenterRule,
+    /// `k` is drawn evenly from here to there for each patch; equal ends fix it.
+    pub synthesis_scale: [f32; 2],
+    /// Weight of `L_abl` in the loss.
+    pub boundary_weight: f32,
+    /// Learning rate of the projection (Adam).
+    pub projection_rate: f32,
+    /// Learning rate of the discriminator (AdamW).
+    pub discriminator_rate: f32,
+    /// Coupled L2 of the projection.
+    pub projection_decay: f32,
+    /// Decoupled decay of the discriminator.
+    pub discriminator_decay: f32,
+    /// Whether the rates fall to zero along a half cosine.
+    pub cosine: bool,
+    /// Decay of the running average of the weights, which is what is kept; `None` keeps the last weights.
+    pub averaging: Option<f32>,
+    /// Whether features enter as z-scores of the training patches.
+    pub standardize: bool,
+}
+
+/// All settings of a training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    /// What the settings started from.
+    pub preset: Preset,
+    /// Picture sizes.
+    pub sizes: Sizes,
+    /// How a picture is laid into a size.
+    pub fit: Fit,
+    /// Feature layers by name, in the order in which they are laid one after the other.
+    pub feature_layers: Vec<String>,
+    /// How neighbourhoods become features.
+    pub pooling: Pooling,
+    /// Heads a view, each trained without one fold of the good pictures; 1 keeps a share out of training instead.
+    pub folds: usize,
+    /// Training of each head.
+    pub head: HeadSettings,
+    /// Scores of a picture.
+    pub scoring: Scoring,
+    /// Whether EXIF orientation is honoured.
+    pub apply_orientation: bool,
+    /// Seed of everything random.
+    pub seed: u64,
+}
+
+impl Settings {
+    /// The settings of a preset.
+    #[must_use]
+    pub fn preset(preset: Preset) -> Self {
+        match preset {
+            Preset::Fast => Self {
+                preset,
+                sizes: Sizes::Auto,
+                fit: Fit::Stretch,
+                feature_layers: ["stride8", "stride16", "stride32"].map(String::from).to_vec(),
+                pooling: Pooling::Channels,
+                folds: 3,
+                head: HeadSettings {
+                    hidden: 256,
+                    batch: Batch::Patches(1296),
+                    length: Length::Steps(400),
+                    centers: CenterRule::Neighbours(2000),
+                    synthesis_scale: [0.05, 0.6],
+                    boundary_weight: 0.1,
+                    projection_rate: 1e-3,
+                    discriminator_rate: 2e-3,
+                    projection_decay: 1e-5,
+                    discriminator_decay: 1e-2,
+                    cosine: true,
+                    averaging: Some(0.99),
+                    standardize: true,
+                },
+                scoring: Scoring::Deviations { top_share: 0.01 },
+                apply_orientation: true,
+                seed: 0,
+            },
+            Preset::Paper => Self {
+                preset,
+                sizes: Sizes::Fixed(vec![InputSize { height: 288, width: 288 }]),
+                fit: Fit::Crop { resize: 288 },
+                feature_layers: ["stride8", "stride16"].map(String::from).to_vec(),
+                pooling: Pooling::Adaptive { embed_dim: 1536 },
+                folds: 1,
+                head: HeadSettings {
+                    hidden: 1024,
+                    batch: Batch::Pictures(8),
+                    length: Length::Epochs(640),
+                    centers: CenterRule::Positions,
+                    synthesis_scale: [0.25, 0.25],
+                    boundary_weight: 1.0,
+                    projection_rate: 1e-4,
+                    discriminator_rate: 2e-4,
+                    projection_decay: 1e-5,
+                    discriminator_decay: 1e-2,
+                    cosine: false,
+                    averaging: None,
+                    standardize: false,
+                },
+                scoring: Scoring::Sigmoid,
+                apply_orientation: false,
+                seed: 0,
+            },
+        }
+    }
+
+    /// Checks every range, so that nothing fails after minutes of work.
+    ///
+    /// # Errors
+    /// The first setting that is out of range, by its flag.
+    pub fn validate(&self) -> Result<()> {
+        let h = &self.head;
+        let need = |ok: bool, what: &str, expected: &str, found: &dyn std::fmt::Debug| {
+            if ok {
+                return Ok(());
+            }
+            Err(Error::caller(format!("{what}: expected {expected}, found {found:?}")))
+        };
+        let count = |n: usize| (1..=1_000_000).contains(&n);
+        let batch = match h.batch {
+            Batch::Pictures(n) | Batch::Patches(n) => n,
+        };
+        let length = match h.length {
+            Length::Epochs(n) | Length::Steps(n) => n,
+        };
+        need(count(batch), "batch size", "1 to 1000000", &batch)?;
+        need((1..=10_000_000).contains(&length), "steps or epochs", "1 to 10000000", &length)?;
+        need((1..=8192).contains(&h.hidden), "hidden units", "1 to 8192", &h.hidden)?;
+        if let Pooling::Adaptive { embed_dim } = self.pooling {
+            need((1..=8192).contains(&embed_dim), "embed dimension", "1 to 8192", &embed_dim)?;
+        }
+        let [low, high] = h.synthesis_scale;
+        let scale_ok = low > 0.0 && low <= high && high <= 10.0;
+        need(scale_ok, "synthesis scale", "a range within 0 (excluded) to 10", &h.synthesis_scale)?;
+        need((1..=16).contains(&self.folds), "folds", "1 to 16", &self.folds)?;
+        need(!self.feature_layers.is_empty(), "feature layers", "at least one", &self.feature_layers)?;
+        if let Sizes::Fixed(sizes) = &self.sizes {
+            need((1..=8).contains(&sizes.len()), "sizes", "1 to 8 of them", &sizes.len())?;
+            for s in sizes {
+                let ok = (32..=4096).contains(&s.height) && (32..=4096).contains(&s.width);
+                need(ok, "size", "32 to 4096 pixels a side", &(s.width, s.height))?;
+            }
+        }
+        match self.scoring {
+            Scoring::Deviations { top_share } => {
+                need(top_share > 0.0 && top_share <= 1.0, "top share", "above 0 and at most 1", &top_share)?;
+            }
+            Scoring::Sigmoid => {
+                let one = !matches!(&self.sizes, Sizes::Fixed(s) if s.len() > 1);
+                need(one, "sizes", "one with the paper preset's scoring", &self.sizes)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Smallest and largest side that [`auto_sizes`] chooses.
+const AUTO_RANGE: [usize; 2] = [160, 640];
+
+/// The sizes of `--size auto`: the median shorter side of the pictures to a multiple of 32, and about half of it,
+/// both within 160..640 (docs/recipe.md). A picture so small that both would be one gets 288 beside 160.
+#[must_use]
+pub fn auto_sizes(mut shorter_sides: Vec<usize>) -> Vec<InputSize> {
+    shorter_sides.sort_unstable();
+    let median = shorter_sides.get(shorter_sides.len() / 2).copied().unwrap_or(288);
+    let rung = |side: f64| ((side / 32.0).round() as usize * 32).clamp(AUTO_RANGE[0], AUTO_RANGE[1]);
+    let own = rung(median as f64);
+    let half = rung(own as f64 / 2.0);
+    let pair = if own == half { [288, half] } else { [own, half] };
+    pair.map(|side| InputSize { height: side, width: side }).to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn auto_sizes_follow_the_pictures() {
+        let sides = |n: usize| auto_sizes(vec![n; 3]).iter().map(|s| s.width).collect::<Vec<_>>();
+        assert_eq!(sides(512), [512, 256]);
+        assert_eq!(sides(576), [576, 288]);
+        assert_eq!(sides(380), [384, 192]);
+        assert_eq!(sides(300), [288, 160]);
+        assert_eq!(sides(4000), [640, 320]);
+        assert_eq!(sides(128), [288, 160]);
+        assert_eq!(sides(1), [288, 160]);
+        assert_eq!(auto_sizes(vec![900, 200, 210]), auto_sizes(vec![210]));
+    }
+
+    #[test]
+    fn presets_are_valid_and_bad_ranges_are_named() {
+        for preset in [Preset::Fast, Preset::Paper] {
+            Settings::preset(preset).validate().unwrap();
+        }
+        let mut s = Settings::preset(Preset::Fast);
+        s.head.synthesis_scale = [0.5, 0.1];
+        assert!(s.validate().unwrap_err().to_string().contains("synthesis scale"));
+        let mut s = Settings::preset(Preset::Fast);
+        s.sizes = Sizes::Fixed(vec![InputSize { height: 16, width: 288 }]);
+        assert!(s.validate().unwrap_err().to_string().starts_with("size: expected 32 to 4096"));
+    }
+}

@@ -1,0 +1,154 @@
+//! Features of the training pictures, computed once: the backbone is frozen and there is no augmentation.
+//!
+//! What is kept is the pooled form of [`PatchEmbedding::pool`] as float16: every patch of every picture can be had from it,
+//! in a fraction of the room that the patches themselves would take.
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use half::f16;
+use pbas_nn::linalg::Threads;
+use pbas_nn::spill::HalfStore;
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
+
+use super::observer::Observer;
+use crate::backbone::hex;
+use crate::features::{ExtractScratch, Extractor, to_half};
+use crate::image::{DecodeOptions, decode_rgb};
+use crate::patch::PatchEmbedding;
+use crate::{Error, ErrorKind, Result};
+
+/// Cached features of the pictures that could be read.
+#[derive(Debug)]
+pub struct FeatureCache {
+    views: Vec<CachedView>,
+    /// Slot of each readable picture, in the order of the list.
+    slots: Vec<usize>,
+}
+
+#[derive(Debug)]
+struct CachedView {
+    store: HalfStore,
+    pooled_len: usize,
+    embedding: PatchEmbedding,
+}
+
+/// What the pass over the pictures found.
+#[derive(Debug)]
+pub struct Survey {
+    /// Pictures that could not be read, with the reason.
+    pub skipped: Vec<(PathBuf, Error)>,
+    /// SHA-256 over the SHA-256 of every readable file, in order.
+    pub digest: String,
+}
+
+impl FeatureCache {
+    /// Reads every picture once and extracts its features at every size. At most `memory_limit` bytes stay in memory; what goes
+    /// beyond lies in a temporary file in `temp_dir` (or the system's folder).
+    ///
+    /// # Errors
+    /// No readable picture, no room for the temporary file, or an interrupt.
+    pub fn fill(
+        pictures: &[PathBuf],
+        extractors: &[Extractor],
+        decode: &DecodeOptions,
+        memory_limit: u64,
+        temp_dir: Option<&Path>,
+        observer: &dyn Observer,
+    ) -> Result<(Self, Survey)> {
+        let mut left = memory_limit;
+        let mut views = Vec::new();
+        for extractor in extractors {
+            let pooled_len = extractor.embedding().pooled_len();
+            let total = pooled_len.checked_mul(pictures.len()).ok_or_else(|| {
+                Error::limits(format!("feature cache: {} pictures are more than can be counted", pictures.len()))
+            })?;
+            let store = HalfStore::with_capacity(total, left, temp_dir)?;
+            if !store.is_spilled() {
+                left = left.saturating_sub(2 * total as u64);
+            }
+            views.push(CachedView { store, pooled_len, embedding: extractor.embedding().clone() });
+        }
+        // Room of each picture in every view, so that pictures can be written side by side.
+        let mut rooms: Vec<Vec<&mut [f16]>> = pictures.iter().map(|_| Vec::new()).collect();
+        for view in &mut views {
+            let chunks = view.store.as_mut_slice().chunks_exact_mut(view.pooled_len);
+            rooms.iter_mut().zip(chunks).for_each(|(room, chunk)| room.push(chunk));
+        }
+        observer.begin("features", pictures.len() as u64, "pictures");
+        let digests: Mutex<Vec<Option<[u8; 32]>>> = Mutex::new(vec![None; pictures.len()]);
+        let skipped: Mutex<Vec<(usize, Error)>> = Mutex::new(Vec::new());
+        let work = |scratch: &mut Vec<ExtractScratch>, (i, room): (usize, &mut Vec<&mut [f16]>)| {
+            if observer.interrupted() {
+                return Err(Error::new(ErrorKind::Interrupted, "stopped while reading pictures"));
+            }
+            scratch.resize_with(extractors.len(), ExtractScratch::default);
+            match extract_one(&pictures[i], extractors, decode, scratch, room) {
+                Ok(digest) => digests.lock().expect("no panic while locked")[i] = Some(digest),
+                Err(e) => skipped.lock().expect("no panic while locked").push((i, e)),
+            }
+            observer.advance(1);
+            Ok(())
+        };
+        rooms.par_iter_mut().enumerate().with_max_len(1).map_init(Vec::new, work).collect::<Result<()>>()?;
+        observer.end();
+
+        let digests = digests.into_inner().expect("no panic while locked");
+        let mut skipped = skipped.into_inner().expect("no panic while locked");
+        skipped.sort_by_key(|(i, _)| *i);
+        let mut all = Sha256::new();
+        digests.iter().flatten().for_each(|d| all.update(d));
+        let slots: Vec<usize> = (0..pictures.len()).filter(|&i| digests[i].is_some()).collect();
+        if slots.is_empty() {
+            let (_, first) = skipped.swap_remove(0);
+            return Err(first.context(format!("none of the {} pictures could be read", pictures.len())));
+        }
+        let skipped = skipped.into_iter().map(|(i, e)| (pictures[i].clone(), e)).collect();
+        Ok((Self { views, slots }, Survey { skipped, digest: hex(&all.finalize()) }))
+    }
+
+    /// Readable pictures.
+    #[must_use]
+    pub fn pictures(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// How patches of a view are made.
+    #[must_use]
+    pub fn embedding(&self, view: usize) -> &PatchEmbedding {
+        &self.views[view].embedding
+    }
+
+    /// The patch feature of one position of one picture.
+    pub fn gather(&self, view: usize, picture: usize, position: usize, out: &mut [f32], scratch: &mut Vec<f32>) {
+        let v = &self.views[view];
+        let pooled = &v.store.as_slice()[self.slots[picture] * v.pooled_len..][..v.pooled_len];
+        v.embedding.gather_f16(pooled, position, out, scratch);
+    }
+
+    /// All patch features of one picture, `[positions, dim]`.
+    pub fn gather_all(&self, view: usize, picture: usize, out: &mut [f32], scratch: &mut Vec<f32>) {
+        let dim = self.views[view].embedding.dim();
+        for (position, row) in out.chunks_exact_mut(dim).enumerate() {
+            self.gather(view, picture, position, row, scratch);
+        }
+    }
+}
+
+/// Reads one file and fills its room in every view; returns the file's digest.
+fn extract_one(
+    path: &Path,
+    extractors: &[Extractor],
+    decode: &DecodeOptions,
+    scratch: &mut [ExtractScratch],
+    room: &mut [&mut [f16]],
+) -> Result<[u8; 32]> {
+    let bytes = std::fs::read(path).map_err(|e| Error::io("cannot read", path, e))?;
+    let picture = decode_rgb(&bytes, &path.display().to_string(), decode)?;
+    for ((extractor, scratch), out) in extractors.iter().zip(scratch).zip(room) {
+        let (pooled, _) = extractor.extract(&picture, scratch, Threads::One)?;
+        to_half(&pooled, out)?;
+    }
+    Ok(Sha256::digest(&bytes).into())
+}

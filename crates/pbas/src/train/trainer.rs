@@ -1,0 +1,294 @@
+//! One head: batches drawn from the cache, steps, averaging, checkpoints.
+
+use std::time::{Duration, Instant};
+
+use pbas_nn::linalg::Threads;
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::centers::Centers;
+use super::checkpoint::Checkpoints;
+use super::feature_cache::FeatureCache;
+use super::observer::Observer;
+use super::step::{BatchCenters, HeadTrainer, Rates, project};
+use crate::head::{FeatureScale, Head};
+use crate::settings::{Batch, CenterRule, HeadSettings, Length};
+use crate::{Error, ErrorKind, Result};
+
+/// Time between two checkpoints of a head.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(20);
+/// Patches from which the feature scale of a view is taken.
+const SCALE_SAMPLE: usize = 20_000;
+
+/// What a random stream is for; streams of one run never share numbers.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Stream {
+    /// Dealing pictures into folds.
+    Deal,
+    /// Patches for the feature scale of a view.
+    Scale,
+    /// Initial values of a head.
+    Initial,
+    /// Order of the pictures in an epoch.
+    Epoch,
+    /// Patches, centres and synthesis scales of a step.
+    Step,
+}
+
+/// A generator that depends on nothing but its arguments: what a step draws does not depend on the steps before,
+/// so a resumed run draws the same.
+pub(super) fn stream(seed: u64, kind: Stream, view: usize, head: usize, index: u64) -> ChaCha8Rng {
+    let mut key = [0u8; 32];
+    for (slot, value) in key.chunks_exact_mut(8).zip([
+        seed,
+        kind as u64,
+        (view as u64) << 32 | head as u64,
+        index,
+    ]) {
+        slot.copy_from_slice(&value.to_le_bytes());
+    }
+    ChaCha8Rng::from_seed(key)
+}
+
+/// Everything a head needs to train.
+pub(super) struct HeadJob<'a> {
+    pub cache: &'a FeatureCache,
+    pub settings: &'a HeadSettings,
+    pub scale: Option<&'a FeatureScale>,
+    pub view: usize,
+    pub head: usize,
+    /// Pictures it may see.
+    pub pictures: &'a [usize],
+    pub seed: u64,
+    pub checkpoints: Option<&'a Checkpoints>,
+    pub resume: bool,
+    pub threads: Threads,
+}
+
+/// Mean and deviation of each entry over a sample of the patches of all pictures.
+pub(super) fn feature_scale(cache: &FeatureCache, view: usize, seed: u64) -> FeatureScale {
+    let (dim, positions) = (cache.embedding(view).dim(), cache.embedding(view).positions());
+    let mut rng = stream(seed, Stream::Scale, view, 0, 0);
+    let (mut row, mut scratch) = (vec![0.0f32; dim], Vec::new());
+    let (mut sum, mut squares) = (vec![0.0f64; dim], vec![0.0f64; dim]);
+    for _ in 0..SCALE_SAMPLE {
+        let (picture, position) = (rng.random_range(0..cache.pictures()), rng.random_range(0..positions));
+        cache.gather(view, picture, position, &mut row, &mut scratch);
+        for (j, &v) in row.iter().enumerate() {
+            sum[j] += f64::from(v);
+            squares[j] += f64::from(v) * f64::from(v);
+        }
+    }
+    let n = SCALE_SAMPLE as f64;
+    let mean: Vec<f64> = sum.iter().map(|s| s / n).collect();
+    let deviation: Vec<f64> =
+        squares.iter().zip(&mean).map(|(s, m)| (s / n - m * m).max(0.0).sqrt()).collect();
+    // An entry that never moves (a channel that is off for these pictures) must not become the loudest one.
+    let floor = 1e-3 * deviation.iter().sum::<f64>() / dim as f64 + 1e-6;
+    FeatureScale {
+        mean: mean.iter().map(|&m| m as f32).collect(),
+        deviation: deviation.iter().map(|&d| d.max(floor) as f32).collect(),
+    }
+}
+
+impl HeadJob<'_> {
+    /// Steps of an epoch.
+    fn epoch_steps(&self) -> u64 {
+        let work = match self.settings.batch {
+            Batch::Pictures(n) => self.pictures.len().div_ceil(n),
+            Batch::Patches(n) => (self.pictures.len() * self.cache.embedding(self.view).positions()).div_ceil(n),
+        };
+        work as u64
+    }
+
+    /// Steps of the whole training.
+    pub(super) fn total_steps(&self) -> u64 {
+        match self.settings.length {
+            Length::Steps(n) => n,
+            Length::Epochs(n) => n * self.epoch_steps(),
+        }
+    }
+
+    /// Trains the head.
+    ///
+    /// # Errors
+    /// An interrupt (the state is then in the checkpoint), a checkpoint that cannot be written or is of another run,
+    /// or a loss that is not a number.
+    pub(super) fn run(&self, observer: &dyn Observer) -> Result<Head> {
+        let dim = self.cache.embedding(self.view).dim();
+        let mut rng = stream(self.seed, Stream::Initial, self.view, self.head, 0);
+        let initial = Head::initial(dim, self.settings.hidden, &mut rng);
+        let centers = match self.settings.centers {
+            CenterRule::Positions => Some(self.align_centers(&initial)),
+            CenterRule::Neighbours(_) => None,
+        };
+        let mut average = self.settings.averaging.map(|_| initial.clone());
+        let mut trainer = HeadTrainer::new(initial);
+        if let (Some(checkpoints), true) = (self.checkpoints, self.resume)
+            && checkpoints.load(self.view, self.head, &mut trainer, &mut average)?
+        {
+            observer.advance(trainer.steps);
+        }
+        let total = self.total_steps();
+        let mut saved = Instant::now();
+        let mut batch = StepBatch::default();
+        while trainer.steps < total {
+            let step = trainer.steps;
+            self.draw(step, &mut batch);
+            let source = match &centers {
+                Some(c) => BatchCenters::Fixed(c),
+                None => BatchCenters::Neighbours {
+                    features: &batch.bank,
+                    identity: &batch.bank_identity,
+                    batch_identity: &batch.identity,
+                },
+            };
+            let losses = trainer.step(&batch.features, source, &batch.scales, self.rates(step, total), self.threads);
+            if !(losses.boundary + losses.refinement).is_finite() {
+                return Err(Error::input(format!(
+                    "training left the numbers at step {step}: boundary loss {}, refinement loss {}",
+                    losses.boundary, losses.refinement
+                )));
+            }
+            if let (Some(average), Some(decay)) = (&mut average, self.settings.averaging) {
+                fold_into_average(average, &mut trainer.head, decay, step);
+            }
+            observer.advance(1);
+            let stop = observer.interrupted();
+            let due = stop || trainer.steps == total || saved.elapsed() > CHECKPOINT_EVERY;
+            if let (Some(checkpoints), true) = (self.checkpoints, due) {
+                checkpoints.save(self.view, self.head, &trainer, average.as_ref())?;
+                saved = Instant::now();
+            }
+            if stop && trainer.steps < total {
+                return Err(Error::new(ErrorKind::Interrupted, "training was stopped"));
+            }
+        }
+        Ok(average.unwrap_or(trainer.head))
+    }
+
+    fn rates(&self, step: u64, total: u64) -> Rates {
+        let s = self.settings;
+        let fall = if s.cosine {
+            (0.5 * (1.0 + (std::f64::consts::PI * step as f64 / total as f64).cos())) as f32
+        } else {
+            1.0
+        };
+        Rates {
+            projection: s.projection_rate * fall,
+            discriminator: s.discriminator_rate * fall,
+            projection_decay: s.projection_decay,
+            discriminator_decay: s.discriminator_decay,
+            boundary_weight: s.boundary_weight,
+        }
+    }
+
+    /// Feature alignment over the pictures once, in order, in batches (algorithm.md, section 3).
+    fn align_centers(&self, initial: &Head) -> Centers {
+        let size = match self.settings.batch {
+            Batch::Pictures(n) => n,
+            Batch::Patches(_) => 8,
+        };
+        let (mut features, mut scratch, mut centers) = (Vec::new(), Vec::new(), None::<Centers>);
+        for pictures in self.pictures.chunks(size) {
+            self.whole_pictures(pictures, &mut features, &mut scratch);
+            let mut projected = vec![0.0; features.len()];
+            project(&mut projected, &initial.projection, &features, self.threads);
+            let mean = Centers::batch_mean(&projected, pictures.len(), initial.projection.dim);
+            match &mut centers {
+                None => centers = Some(mean),
+                Some(c) => c.align(&mean, self.threads),
+            }
+        }
+        centers.expect("a head trains on at least one picture")
+    }
+
+    /// All patches of some pictures, on scale, `[pictures * positions, dim]`.
+    fn whole_pictures(&self, pictures: &[usize], features: &mut Vec<f32>, scratch: &mut Vec<f32>) {
+        let embedding = self.cache.embedding(self.view);
+        let len = embedding.positions() * embedding.dim();
+        features.resize(pictures.len() * len, 0.0);
+        for (&picture, out) in pictures.iter().zip(features.chunks_exact_mut(len)) {
+            self.cache.gather_all(self.view, picture, out, scratch);
+        }
+        if let Some(scale) = self.scale {
+            scale.apply(features);
+        }
+    }
+
+    /// What step `step` works on.
+    fn draw(&self, step: u64, batch: &mut StepBatch) {
+        let mut rng = stream(self.seed, Stream::Step, self.view, self.head, step);
+        let positions = self.cache.embedding(self.view).positions();
+        match self.settings.batch {
+            Batch::Pictures(size) => {
+                let (epoch, part) = (step / self.epoch_steps(), (step % self.epoch_steps()) as usize);
+                let mut order = self.pictures.to_vec();
+                order.shuffle(&mut stream(self.seed, Stream::Epoch, self.view, self.head, epoch));
+                let pictures = &order[part * size..order.len().min((part + 1) * size)];
+                self.whole_pictures(pictures, &mut batch.features, &mut batch.scratch);
+                let each = |&p: &usize| (0..positions).map(move |i| (p * positions + i) as u64);
+                batch.identity = pictures.iter().flat_map(each).collect();
+            }
+            Batch::Patches(n) => {
+                let StepBatch { features, identity, scratch, .. } = batch;
+                self.random_patches(n, &mut rng, features, identity, scratch);
+            }
+        }
+        if let CenterRule::Neighbours(n) = self.settings.centers {
+            let StepBatch { bank, bank_identity, scratch, .. } = batch;
+            self.random_patches(n, &mut rng, bank, bank_identity, scratch);
+        }
+        let [low, high] = self.settings.synthesis_scale;
+        batch.scales.clear();
+        batch.scales.extend((0..batch.identity.len()).map(|_| low + (high - low) * rng.random::<f32>()));
+    }
+
+    fn random_patches(
+        &self,
+        n: usize,
+        rng: &mut ChaCha8Rng,
+        features: &mut Vec<f32>,
+        identity: &mut Vec<u64>,
+        scratch: &mut Vec<f32>,
+    ) {
+        let embedding = self.cache.embedding(self.view);
+        let (dim, positions) = (embedding.dim(), embedding.positions());
+        features.resize(n * dim, 0.0);
+        identity.clear();
+        for row in features.chunks_exact_mut(dim) {
+            let picture = self.pictures[rng.random_range(0..self.pictures.len())];
+            let position = rng.random_range(0..positions);
+            self.cache.gather(self.view, picture, position, row, scratch);
+            identity.push((picture * positions + position) as u64);
+        }
+        if let Some(scale) = self.scale {
+            scale.apply(features);
+        }
+    }
+}
+
+/// What a step works on; the buffers are kept from step to step.
+#[derive(Debug, Default)]
+struct StepBatch {
+    /// `[n, dim]`.
+    features: Vec<f32>,
+    /// Which patch each row is.
+    identity: Vec<u64>,
+    /// Patches that may be centres, `[m, dim]`.
+    bank: Vec<f32>,
+    bank_identity: Vec<u64>,
+    /// Synthesis scales, `[n]`.
+    scales: Vec<f32>,
+    scratch: Vec<f32>,
+}
+
+/// `average <- decay average + (1 - decay) head` for every tensor, running statistics included; the first steps
+/// count less, so that the initial values are forgotten.
+fn fold_into_average(average: &mut Head, head: &mut Head, decay: f32, step: u64) {
+    let decay = decay.min((1.0 + step as f32) / (10.0 + step as f32));
+    for (a, h) in average.tensors_mut().into_iter().zip(head.tensors_mut()) {
+        a.iter_mut().zip(h.iter()).for_each(|(a, h)| *a += (1.0 - decay) * (h - *a));
+    }
+}

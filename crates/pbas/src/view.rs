@@ -1,0 +1,99 @@
+//! A view: one picture size with its heads (one, or one a fold of the good pictures) and the scale of their scores.
+
+use pbas_nn::linalg::Threads;
+use serde::{Deserialize, Serialize};
+
+use crate::backbone::Backbone;
+use crate::features::{ExtractScratch, Extractor};
+use crate::head::{FeatureScale, FoldedHead, Head};
+use crate::image::Rgb8;
+use crate::preprocess::{Geometry, InputSize, Placement};
+use crate::score::{ScoreMap, SmoothUpsampler};
+use crate::settings::Settings;
+use crate::{Error, Result};
+
+/// Deviation of the map's Gaussian in pixels of the view (algorithm.md, section 4).
+pub const MAP_SIGMA: f64 = 4.0;
+
+/// What good pictures score in a view, each scored by a head that has not seen it: brings views to one scale.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct ViewScale {
+    /// Mean of the image scores (logits).
+    pub image_mean: f64,
+    /// Their standard deviation, positive.
+    pub image_deviation: f64,
+    /// Mean of the patch logits.
+    pub patch_mean: f64,
+    /// Their standard deviation, positive.
+    pub patch_deviation: f64,
+}
+
+/// What a model file keeps of a view.
+#[derive(Debug, Clone, PartialEq)]
+pub struct View {
+    /// Picture size.
+    pub size: InputSize,
+    /// Heads of one size each; their logits are averaged.
+    pub heads: Vec<Head>,
+    /// Scale on which features enter the heads.
+    pub feature_scale: Option<FeatureScale>,
+    /// Scale of the scores.
+    pub scale: ViewScale,
+}
+
+/// A view ready to run.
+#[derive(Debug)]
+pub struct ViewRunner {
+    extractor: Extractor,
+    folded: FoldedHead,
+    upsampler: SmoothUpsampler,
+    scale: ViewScale,
+}
+
+impl ViewRunner {
+    /// Resolves a view; `map_size` is the size of the model's score map (the largest view's).
+    ///
+    /// # Errors
+    /// A size or feature layer that the backbone cannot serve, or heads for features of another length.
+    pub fn new(backbone: &Backbone, view: &View, settings: &Settings, map_size: InputSize) -> Result<Self> {
+        let geometry = Geometry { fit: settings.fit, size: view.size };
+        let extractor = Extractor::new(backbone, geometry, &settings.feature_layers, settings.pooling)?;
+        let dim = extractor.embedding().dim();
+        if view.heads.is_empty() || view.heads.iter().any(|h| h.projection.dim != dim) {
+            return Err(Error::input(format!("view {}: expected heads for {dim} features", view.size.width)));
+        }
+        let folded = FoldedHead::new(&view.heads.iter().collect::<Vec<_>>(), view.feature_scale.as_ref());
+        let (h, w) = extractor.embedding().grid();
+        // The Gaussian is 4 pixels wide at the view's own size; on the map of a larger view it is as much wider.
+        let sigma = MAP_SIGMA * map_size.width as f64 / view.size.width as f64;
+        let upsampler = SmoothUpsampler::new(h, w, map_size.height, map_size.width, sigma)?;
+        Ok(Self { extractor, folded, upsampler, scale: view.scale })
+    }
+
+    /// Mean logit over the heads for each patch of a picture, and where the picture lies in the input.
+    ///
+    /// # Errors
+    /// A picture that the geometry cannot lay out.
+    pub fn patch_logits(&self, picture: &Rgb8, scratch: &mut ExtractScratch, threads: Threads) -> Result<(Vec<f32>, Placement)> {
+        let (pooled, placement) = self.extractor.extract(picture, scratch, threads)?;
+        let features = self.extractor.embedding().grid_features(&pooled, threads == Threads::All);
+        let heads = self.folded.heads();
+        let logits = self.folded.logits(&features.data, threads);
+        let mean = logits.chunks_exact(heads).map(|l| l.iter().sum::<f32>() / heads as f32).collect();
+        Ok((mean, placement))
+    }
+
+    /// Patch values as a map of the model's size: upsampled and smoothed.
+    ///
+    /// # Errors
+    /// As [`SmoothUpsampler::apply`].
+    pub fn map(&self, patches: &[f32]) -> Result<ScoreMap> {
+        self.upsampler.apply(patches)
+    }
+
+    /// The scale of this view's scores.
+    #[must_use]
+    pub fn scale(&self) -> ViewScale {
+        self.scale
+    }
+}
