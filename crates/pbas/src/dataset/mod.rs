@@ -1,1 +1,53 @@
 //! Lists samples; never decodes a picture.
+//!
+//! Lists are sorted by the bytes of the path below the folder that was given, with `/` between its parts, so that
+//! the order is the same on every machine. Hidden files and folders (a leading dot) and what operating systems leave
+//! behind are passed over; links are followed, and every real folder is listed once.
+
+mod folder;
+mod mvtec;
+
+pub use folder::{expand_inputs, good_pictures};
+pub use mvtec::test_set;
+
+use std::path::PathBuf;
+
+/// What a sample is known to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Label {
+    /// A good part.
+    Good,
+    /// A part with a defect.
+    Defective,
+}
+
+/// One picture of a test set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sample {
+    /// Where the picture lies.
+    pub path: PathBuf,
+    /// The path relative to the set's root (the folder that was given), with `/`.
+    pub name: String,
+    /// Good or defective.
+    pub label: Label,
+    /// The name of its type's folder; `good` for good ones, however their folder is written.
+    pub defect_type: String,
+    /// The picture of what is defective; always `None` for good ones, of which nothing is.
+    pub mask: Option<PathBuf>,
+}
+
+/// The pictures by which a model is judged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TestSet {
+    /// Sorted by name; at least one.
+    pub samples: Vec<Sample>,
+    /// What is odd about the set and does not prevent its use, one sentence fragment each, naming the file or folder.
+    pub warnings: Vec<String>,
+}
+
+impl TestSet {
+    /// How many samples have this label.
+    pub fn count(&self, label: Label) -> usize {
+        self.samples.iter().filter(|s| s.label == label).count()
+    }
+}

@@ -1,1 +1,0 @@
-//! Geometry and normalisation, and the way back to original pixel coordinates.
