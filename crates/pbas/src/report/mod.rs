@@ -1,1 +1,6 @@
-//! Heatmaps.
+//! What people look at: heatmaps beside the pictures they were made from.
+
+pub mod heatmap;
+pub mod label;
+mod panel;
+mod paths;

@@ -1,1 +1,0 @@
-//! A small picture set rendered from a seed.

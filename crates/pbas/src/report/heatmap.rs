@@ -1,0 +1,168 @@
+//! A picture beside its score map, for people: a header with name, score and verdict; panels with the picture,
+//! the map over the picture and, if known, the true defect; a bar with the colour scale.
+
+use super::label::{CHARACTER, clip, draw_text, number, put};
+use super::panel;
+pub use super::paths::file_name;
+use crate::image::{DefectMask, Rgb8};
+use crate::score::ScoreMap;
+use crate::{Error, Result};
+use std::fs;
+use std::io::BufWriter;
+use std::path::Path;
+
+const BACKGROUND: [u8; 3] = [24, 24, 28];
+const TEXT: [u8; 3] = [225, 225, 225];
+const GREEN: [u8; 3] = [80, 210, 110];
+const RED: [u8; 3] = [255, 90, 80];
+/// Behind the colour bar: metal of middling brightness, as the overlay is mostly seen on.
+const BAR_GROUND: [u8; 3] = [120; 3];
+/// Between panels, and around text.
+const GAP: usize = 6;
+/// Two lines of text.
+const HEADER: usize = 2 * CHARACTER + 3 * GAP;
+const FOOTER: usize = CHARACTER + 2 * GAP;
+const BAR_HEIGHT: usize = 8;
+/// Room for the second line of the header with numbers of the usual length.
+const NARROWEST: usize = 36 * CHARACTER;
+
+/// Which scores the colours stand for. Pictures of one run can be compared if they share a scale.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ColourScale {
+    /// Score at and below which the overlay is invisible.
+    pub low: f32,
+    /// Score at and above which the colour is the brightest.
+    pub high: f32,
+}
+
+impl ColourScale {
+    /// Place of a score on the scale, 0..1. NaN is at 0. Where `high` is not above `low`, all scores above `low`
+    /// are at 1.
+    pub fn position(self, score: f32) -> f32 {
+        let place = if self.high > self.low {
+            (score - self.low) / (self.high - self.low)
+        } else {
+            f32::from(u8::from(score > self.low))
+        };
+        if place.is_nan() { 0.0 } else { place.clamp(0.0, 1.0) }
+    }
+}
+
+/// What the header says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HeatmapLabel {
+    /// Name of the picture; clipped with `...` to the width there is.
+    pub name: String,
+    /// Score of the whole picture.
+    pub image_score: f32,
+    /// The score from which on a picture is a defect.
+    pub threshold: f32,
+    /// The verdict: `DEFECT` in red, or `GOOD` in green.
+    pub anomalous: bool,
+}
+
+/// Draws picture, overlay and (if given) defect mask side by side.
+///
+/// `map` and `mask` cover the whole picture and may have any size. Panels keep the picture's aspect; their longest
+/// side is at most 640 pixels, and pictures below 128 are enlarged by a whole factor. A map or mask whose size
+/// and length disagree is not drawn; a picture without pixels is shown as a blank.
+pub fn render(
+    picture: &Rgb8,
+    map: &ScoreMap,
+    mask: Option<&DefectMask>,
+    scale: ColourScale,
+    label: &HeatmapLabel,
+) -> Rgb8 {
+    let base = panel::base(picture);
+    let overlay = panel::overlay(&base, map, scale);
+    let outline = mask.map(|mask| panel::outline(&base, mask));
+    let panels: Vec<&Rgb8> = [Some(&base), Some(&overlay), outline.as_ref()].into_iter().flatten().collect();
+
+    let width = (panels.len() * (base.width + GAP) - GAP).max(NARROWEST);
+    let height = HEADER + base.height + FOOTER;
+    let mut canvas = Rgb8 { width, height, data: BACKGROUND.repeat(width * height) };
+    draw_header(&mut canvas, label);
+    for (i, panel) in panels.iter().enumerate() {
+        paste(&mut canvas, panel, i * (base.width + GAP), HEADER);
+    }
+    draw_bar(&mut canvas, HEADER + base.height, scale);
+    canvas
+}
+
+fn draw_header(canvas: &mut Rgb8, label: &HeatmapLabel) {
+    let room = (canvas.width - 2 * GAP) / CHARACTER;
+    draw_text(canvas, GAP, GAP, &clip(&label.name, room), TEXT);
+    let (verdict, colour) = if label.anomalous { ("DEFECT", RED) } else { ("GOOD", GREEN) };
+    let second = 2 * GAP + CHARACTER;
+    draw_text(canvas, GAP, second, verdict, colour);
+    let score = format!("score {} threshold {}", number(label.image_score), number(label.threshold));
+    let after = "DEFECT ".len();
+    draw_text(canvas, GAP + after * CHARACTER, second, &clip(&score, room - after), TEXT);
+}
+
+/// The bar below the panels, between the scores at its ends.
+fn draw_bar(canvas: &mut Rgb8, top: usize, scale: ColourScale) {
+    let (low, high) = (number(scale.low), number(scale.high));
+    let line = top + GAP;
+    draw_text(canvas, GAP, line, &low, TEXT);
+    let right = canvas.width.saturating_sub(GAP + high.len() * CHARACTER);
+    draw_text(canvas, right, line, &high, TEXT);
+    let (from, to) = (2 * GAP + low.len() * CHARACTER, right.saturating_sub(GAP));
+    for x in from..to {
+        let place = (x - from) as f32 / (to - from - 1).max(1) as f32;
+        let mut pixel = BAR_GROUND;
+        panel::blend(&mut pixel, panel::colour(place), panel::opacity(place));
+        for y in 0..BAR_HEIGHT {
+            put(canvas, x, line + (CHARACTER - BAR_HEIGHT) / 2 + y, pixel);
+        }
+    }
+}
+
+fn paste(canvas: &mut Rgb8, panel: &Rgb8, left: usize, top: usize) {
+    for (y, row) in panel.data.chunks_exact(3 * panel.width).enumerate() {
+        let at = 3 * ((top + y) * canvas.width + left);
+        canvas.data[at..at + row.len()].copy_from_slice(row);
+    }
+}
+
+/// Writes a picture as PNG; missing folders are made. It is written to a temporary file beside `path` and then
+/// renamed, so `path` never holds half a picture.
+///
+/// # Errors
+/// The picture's size and length disagree; the operating system refuses. The message names `path`.
+pub fn write_png(path: &Path, picture: &Rgb8) -> Result<()> {
+    let cannot = |e: std::io::Error| Error::io("cannot write picture", path, e);
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::create_dir_all(folder).map_err(cannot)?;
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".heatmap-").suffix(".tmp");
+    #[cfg(unix)]
+    {
+        // A temporary file is the owner's alone; a picture gets what the umask leaves, as any file.
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(fs::Permissions::from_mode(0o666));
+    }
+    let file = builder.tempfile_in(folder).map_err(cannot)?;
+    encode(BufWriter::new(file.as_file()), picture).map_err(|e| match e {
+        image::ImageError::IoError(e) => cannot(e),
+        e => Error::caller(format!("cannot encode picture `{}`", path.display())).with_source(e),
+    })?;
+    file.persist(path).map(drop).map_err(|e| cannot(e.error))
+}
+
+fn encode(mut writer: BufWriter<&fs::File>, picture: &Rgb8) -> image::ImageResult<()> {
+    use image::error::{ParameterError, ParameterErrorKind};
+    use image::{ExtendedColorType, ImageEncoder, ImageError};
+    let wrong = || ImageError::Parameter(ParameterError::from_kind(ParameterErrorKind::DimensionMismatch));
+    let length = picture.width.checked_mul(picture.height).and_then(|n| n.checked_mul(3));
+    if length != Some(picture.data.len()) || picture.data.is_empty() {
+        return Err(wrong());
+    }
+    let (Ok(width), Ok(height)) = (u32::try_from(picture.width), u32::try_from(picture.height)) else {
+        return Err(wrong());
+    };
+    let encoder = image::codecs::png::PngEncoder::new(&mut writer);
+    encoder.write_image(&picture.data, width, height, ExtendedColorType::Rgb8)?;
+    // Dropping the buffer would swallow the error of a full disk.
+    std::io::Write::flush(&mut writer).map_err(ImageError::IoError)
+}
