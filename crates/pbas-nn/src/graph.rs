@@ -180,7 +180,9 @@ impl Graph {
     pub fn name_output(&mut self, name: impl Into<String>, node: NodeId) -> Result<()> {
         let name = name.into();
         if node >= self.nodes.len() || self.outputs.iter().any(|(n, _)| *n == name) {
-            return Err(Error::shape(format!("output `{name}`: node {node} is missing or the name is taken")));
+            return Err(Error::shape(format!(
+                "output `{name}`: node {node} is missing or the name is taken"
+            )));
         }
         self.outputs.push((name, node));
         Ok(())

@@ -186,7 +186,9 @@ mod tests {
 
     #[test]
     fn gemm_agrees_with_its_twin_in_every_orientation() {
-        for (m, n, k) in [(1, 1, 1), (1, 17, 33), (40, 1, 9), (5, 7, 3), (130, 66, 344), (64, 256, 70), (3, 5, 0)] {
+        for (m, n, k) in
+            [(1, 1, 1), (1, 17, 33), (40, 1, 9), (5, 7, 3), (130, 66, 344), (64, 256, 70), (3, 5, 0)]
+        {
             let (a, b) = (values(m * k, 1), values(k * n, 2));
             let (at, bt) = (Mat::new(&a, k, m).t(), Mat::new(&b, n, k).t());
             for accumulate in [false, true] {
@@ -235,7 +237,8 @@ mod tests {
             let slow: f64 = (0..300).map(|i| f64::from(rows[i * 13 + j])).sum();
             assert!((f64::from(out[j]) - slow).abs() < 1e-4);
         }
-        let slow: f64 = rows[..29].iter().zip(&rows[40..69]).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum();
+        let slow: f64 =
+            rows[..29].iter().zip(&rows[40..69]).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum();
         assert!((f64::from(dot(&rows[..29], &rows[40..69])) - slow).abs() < 1e-5);
     }
 }

@@ -56,7 +56,9 @@ const SIZES: [(usize, usize); 5] = [(7, 7), (8, 13), (24, 33), (1, 9), (40, 40)]
 fn convolution_agrees_with_its_twin() {
     for (kernel, stride, padding) in WINDOWS {
         for (h, w) in SIZES {
-            for (c, o, activation) in [(3, 5, Activation::Relu6), (16, 24, Activation::None), (33, 7, Activation::Relu)] {
+            for (c, o, activation) in
+                [(3, 5, Activation::Relu6), (16, 24, Activation::None), (33, 7, Activation::Relu)]
+            {
                 let window = Window { kernel, stride, padding };
                 let mut g = Graph::new(c);
                 let weight = values(o * kernel * kernel * c, 4);
@@ -77,7 +79,8 @@ fn depthwise_agrees_with_its_twin() {
                 let window = Window { kernel, stride, padding };
                 let mut g = Graph::new(c);
                 let weight = values(kernel * kernel * c, 4);
-                let op = Op::DepthwiseConv2d { window, weight, bias: values(c, 5), activation: Activation::Relu6 };
+                let op =
+                    Op::DepthwiseConv2d { window, weight, bias: values(c, 5), activation: Activation::Relu6 };
                 let n = g.push("depthwise", op, &[0]).unwrap();
                 g.name_output("out", n).unwrap();
                 agree(&g, h, w, c);
@@ -131,7 +134,12 @@ fn folding_batch_norm_is_exact() {
 #[test]
 fn mismatches_are_found_before_anything_runs() {
     let window = Window { kernel: 3, stride: 1, padding: Padding::Even(0) };
-    let op = |n| Op::DepthwiseConv2d { window, weight: vec![0.0; n], bias: vec![0.0; 2], activation: Activation::None };
+    let op = |n| Op::DepthwiseConv2d {
+        window,
+        weight: vec![0.0; n],
+        bias: vec![0.0; 2],
+        activation: Activation::None,
+    };
     let mut g = Graph::new(2);
     g.push("short", op(17), &[0]).unwrap();
     assert!(infer(&g, 8, 8).unwrap_err().to_string().contains("`short`: expected 18 weights, found 17"));

@@ -88,7 +88,8 @@ mod tests {
 
     #[test]
     fn threshold_is_the_highest_good_score_in_its_own_unit() {
-        let c = calibrate(&[1.0, 3.0, 5.0], &[0.5, 0.25, 0.125], Scoring::Deviations { top_share: 0.01 }, true);
+        let c =
+            calibrate(&[1.0, 3.0, 5.0], &[0.5, 0.25, 0.125], Scoring::Deviations { top_share: 0.01 }, true);
         assert!((c.combined_deviation - 2.0).abs() < 1e-12);
         assert!((c.threshold - 2.5).abs() < 1e-12);
         assert_eq!((c.pixel_threshold, c.false_reject_rate()), (0.5, 0.25));

@@ -100,7 +100,8 @@ impl Detector {
         let Some(map_size) = model.views.iter().map(|v| v.size).max_by_key(|s| s.height * s.width) else {
             return Err(Error::input("model: expected at least one view, found none"));
         };
-        let runners = model.views.iter().map(|v| ViewRunner::new(&model.backbone, v, &model.settings, map_size));
+        let runners =
+            model.views.iter().map(|v| ViewRunner::new(&model.backbone, v, &model.settings, map_size));
         let runners = runners.collect::<Result<Vec<_>>>()?;
         Ok(Self { runners, model })
     }
@@ -183,7 +184,11 @@ impl Detector {
 ///
 /// # Errors
 /// As [`ViewRunner::map`].
-pub(crate) fn combine(runners: &[ViewRunner], patches: &[Vec<f32>], scoring: Scoring) -> Result<(f64, ScoreMap)> {
+pub(crate) fn combine(
+    runners: &[ViewRunner],
+    patches: &[Vec<f32>],
+    scoring: Scoring,
+) -> Result<(f64, ScoreMap)> {
     let (mut sum, mut total) = (0.0, None::<ScoreMap>);
     for (runner, logits) in runners.iter().zip(patches) {
         let s = runner.scale();
@@ -196,7 +201,10 @@ pub(crate) fn combine(runners: &[ViewRunner], patches: &[Vec<f32>], scoring: Sco
             Scoring::Deviations { .. } => {
                 sum += (image - s.image_mean) / s.image_deviation;
                 let share = 1.0 / runners.len() as f64;
-                logits.iter().map(|&v| ((f64::from(v) - s.patch_mean) / s.patch_deviation * share) as f32).collect()
+                logits
+                    .iter()
+                    .map(|&v| ((f64::from(v) - s.patch_mean) / s.patch_deviation * share) as f32)
+                    .collect()
             }
         };
         let map = runner.map(&values)?;

@@ -179,7 +179,10 @@ pub fn evaluate(
     observer.end();
     if samples.is_empty() {
         let first = failures.first().map_or_else(|| "the set is empty".to_owned(), |f| f.error.clone());
-        return Err(Error::input(format!("none of the {} test pictures could be judged: {first}", set.samples.len())));
+        return Err(Error::input(format!(
+            "none of the {} test pictures could be judged: {first}",
+            set.samples.len()
+        )));
     }
     let pixels = pixels.map(PixelCurveBuilder::finish);
     summarize(detector, samples, failures, notes, pixels.as_ref())

@@ -32,7 +32,12 @@ impl Extractor {
     ///
     /// # Errors
     /// An unknown feature layer, or a picture size that the network cannot take.
-    pub fn new(backbone: &Backbone, geometry: Geometry, feature_layers: &[String], pooling: Pooling) -> Result<Self> {
+    pub fn new(
+        backbone: &Backbone,
+        geometry: Geometry,
+        feature_layers: &[String],
+        pooling: Pooling,
+    ) -> Result<Self> {
         let names: Vec<&str> = feature_layers.iter().map(String::as_str).collect();
         let graph = backbone.graph.select(&names)?;
         let plan = Plan::new(graph, geometry.size.height, geometry.size.width)?;
@@ -56,10 +61,15 @@ impl Extractor {
     ///
     /// # Errors
     /// A picture that the geometry cannot lay out.
-    pub fn extract(&self, picture: &Rgb8, scratch: &mut ExtractScratch, threads: Threads) -> Result<(Vec<f32>, Placement)> {
+    pub fn extract(
+        &self,
+        picture: &Rgb8,
+        scratch: &mut ExtractScratch,
+        threads: Threads,
+    ) -> Result<(Vec<f32>, Placement)> {
         let (laid_out, placement) = self.geometry.apply(picture)?;
         scratch.input.resize(laid_out.data.len(), 0.0);
-        self.normalization.write_nhwc(&laid_out, &mut scratch.input);
+        self.normalization.write_nhwc(&laid_out, &mut scratch.input)?;
         self.plan.run(&mut scratch.workspace, &scratch.input, threads)?;
         let maps: Vec<&[f32]> =
             (0..self.plan.output_shapes().count()).map(|n| self.plan.output(&scratch.workspace, n)).collect();
@@ -76,7 +86,9 @@ impl Extractor {
 pub fn to_half(pooled: &[f32], out: &mut [f16]) -> Result<()> {
     out.convert_from_f32_slice(pooled);
     if out.iter().any(|v| !v.is_finite()) {
-        return Err(Error::input("backbone features: expected values within +-65504, found larger ones or NaN"));
+        return Err(Error::input(
+            "backbone features: expected values within +-65504, found larger ones or NaN",
+        ));
     }
     Ok(())
 }

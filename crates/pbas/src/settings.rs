@@ -57,7 +57,7 @@ pub enum CenterRule {
 }
 
 /// How patch scores become scores of a picture.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scoring {
     /// Published: the largest patch score, a sigmoid between 0 and 1. One view.

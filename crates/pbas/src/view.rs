@@ -74,7 +74,12 @@ impl ViewRunner {
     ///
     /// # Errors
     /// A picture that the geometry cannot lay out.
-    pub fn patch_logits(&self, picture: &Rgb8, scratch: &mut ExtractScratch, threads: Threads) -> Result<(Vec<f32>, Placement)> {
+    pub fn patch_logits(
+        &self,
+        picture: &Rgb8,
+        scratch: &mut ExtractScratch,
+        threads: Threads,
+    ) -> Result<(Vec<f32>, Placement)> {
         let (pooled, placement) = self.extractor.extract(picture, scratch, threads)?;
         let features = self.extractor.embedding().grid_features(&pooled, threads == Threads::All);
         let heads = self.folded.heads();

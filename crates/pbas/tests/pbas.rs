@@ -28,7 +28,8 @@ fn patch_features(golden: &Golden) -> Vec<Vec<f32>> {
     let (fine, fine_shape) = channels_last(golden, "layer2");
     let (coarse, coarse_shape) = channels_last(golden, "layer3");
     let embed_dim = golden.number("embed_dim") as usize;
-    let embedding = PatchEmbedding::new(&[fine_shape, coarse_shape], Pooling::Adaptive { embed_dim }).unwrap();
+    let embedding =
+        PatchEmbedding::new(&[fine_shape, coarse_shape], Pooling::Adaptive { embed_dim }).unwrap();
     let mut pooled = vec![0.0; embedding.pooled_len()];
     let both = fine.iter().zip(&coarse);
     both.map(|(a, b)| {
@@ -131,7 +132,8 @@ fn golden_training_and_prediction() {
         };
         let steps = golden.number("steps") as usize;
         let batches = batches(&golden);
-        let [abl, rbo, total] = ["svdd_loss", "bce_loss", "total_loss"].map(|n| golden.series(&format!("curve.{n}")));
+        let [abl, rbo, total] =
+            ["svdd_loss", "bce_loss", "total_loss"].map(|n| golden.series(&format!("curve.{n}")));
         assert_eq!(abl.len(), steps, "{file}: a loss a step");
         for step in 0..steps {
             let z = batch(&features, &batches[step % batches.len()]);
@@ -139,12 +141,17 @@ fn golden_training_and_prediction() {
             let losses = trainer.step(&z, BatchCenters::Fixed(&centers), &scales, rates, Threads::One);
             let tolerance = if step == 0 { 1e-5 } else { 1e-3 };
             let sum = losses.boundary + losses.refinement;
-            for (found, expected) in [(losses.boundary, abl[step]), (losses.refinement, rbo[step]), (sum, total[step])] {
+            for (found, expected) in
+                [(losses.boundary, abl[step]), (losses.refinement, rbo[step]), (sum, total[step])]
+            {
                 assert!((found - expected).abs() < tolerance, "{file} step {step}: {found} {expected}");
             }
             if step == 0 {
                 let (nearest, distance, normal) = trainer.last_batch();
-                assert!(relative(normal, &golden.tensor("step1.normal").1) < 1e-5, "{file}: projected features");
+                assert!(
+                    relative(normal, &golden.tensor("step1.normal").1) < 1e-5,
+                    "{file}: projected features"
+                );
                 assert!(relative(distance, &golden.tensor("step1.distance").1) < 1e-5, "{file}: distances");
                 let chosen: Vec<f64> = nearest.iter().map(|&i| i as f64).collect();
                 assert_eq!(chosen, golden.series("step1.center_index"), "{file}: chosen centres");
@@ -174,7 +181,10 @@ fn golden_training_and_prediction() {
         let images = golden.series("predict.image_score");
         for (picture, image) in scores.chunks_exact(shape[1] * shape[2]).zip(images) {
             let found = picture.iter().copied().fold(0.0, f32::max);
-            assert!((f64::from(found) - image).abs() < f64::from(tolerance), "{file}: image score {found} {image}");
+            assert!(
+                (f64::from(found) - image).abs() < f64::from(tolerance),
+                "{file}: image score {found} {image}"
+            );
         }
     }
 }
@@ -183,7 +193,8 @@ fn golden_training_and_prediction() {
 /// in exact arithmetic (BatchNorm takes every constant off again); torch's float32 leaves rounding noise there, of which
 /// Adam makes full steps of either sign, and we write the zero. The running mean follows that bias.
 fn same_weights(found: &Head, expected: &Head, tolerance: f64, file: &str) {
-    let worst = |f: &[f32], e: &[f32]| f.iter().zip(e).map(|(f, e)| f64::from((f - e).abs())).fold(0.0, f64::max);
+    let worst =
+        |f: &[f32], e: &[f32]| f.iter().zip(e).map(|(f, e)| f64::from((f - e).abs())).fold(0.0, f64::max);
     let drift = worst(&found.discriminator.bias, &expected.discriminator.bias);
     for ((name, _, f), (_, _, e)) in found.tensors().into_iter().zip(expected.tensors()) {
         match name {

@@ -48,7 +48,9 @@ pub fn run(graph: &Graph, input: &[f32], height: usize, width: usize) -> Result<
                 let (src, s) = (&maps[node.inputs[0]], shapes[node.inputs[0]]);
                 per_output(out, |y, x, c| {
                     let mut max = f32::NEG_INFINITY;
-                    for_window(window, s, y, x, |_, _, position| max = max.max(src[position * s.channels + c]));
+                    for_window(window, s, y, x, |_, _, position| {
+                        max = max.max(src[position * s.channels + c])
+                    });
                     max
                 })
             }
@@ -87,4 +89,3 @@ fn for_window(window: &Window, s: Shape, y: usize, x: usize, mut each: impl FnMu
         }
     }
 }
-

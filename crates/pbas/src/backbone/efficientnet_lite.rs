@@ -99,10 +99,16 @@ fn convolution(
 ) -> Result<NodeId> {
     let weight = tensor(tensors, &format!("{name}.weight"))?;
     let [out, inner, kernel, columns] = weight.shape[..] else {
-        return Err(Error::input(format!("tensor `{name}.weight`: expected 4 axes, found {:?}", weight.shape)));
+        return Err(Error::input(format!(
+            "tensor `{name}.weight`: expected 4 axes, found {:?}",
+            weight.shape
+        )));
     };
     if kernel != columns {
-        return Err(Error::input(format!("tensor `{name}.weight`: expected a square kernel, found {:?}", weight.shape)));
+        return Err(Error::input(format!(
+            "tensor `{name}.weight`: expected a square kernel, found {:?}",
+            weight.shape
+        )));
     }
     let (scale, bias) = match tensors.get(&format!("{name}.bias")) {
         Some(bias) => (vec![1.0; out], bias.data.clone()),
@@ -112,7 +118,9 @@ fn convolution(
                 let t = tensor(tensors, &full)?;
                 if t.data.len() != out {
                     let found = t.data.len();
-                    return Err(Error::input(format!("tensor `{full}`: expected {out} values, found {found}")));
+                    return Err(Error::input(format!(
+                        "tensor `{full}`: expected {out} values, found {found}"
+                    )));
                 }
                 Ok(&t.data)
             };
@@ -122,16 +130,23 @@ fn convolution(
         }
     };
     if bias.len() != out {
-        return Err(Error::input(format!("tensor `{name}.bias`: expected {out} values, found {}", bias.len())));
+        return Err(Error::input(format!(
+            "tensor `{name}.bias`: expected {out} values, found {}",
+            bias.len()
+        )));
     }
     let window = Window { kernel, stride, padding: Padding::Same };
     let at = |o: usize, i: usize, k: usize| weight.data[(o * inner + i) * kernel * kernel + k] * scale[o];
     let taps = kernel * kernel;
     let op = if name.ends_with("_depthwise_conv") {
         if inner != 1 {
-            return Err(Error::input(format!("tensor `{name}.weight`: expected [{out}, 1, k, k], found {:?}", weight.shape)));
+            return Err(Error::input(format!(
+                "tensor `{name}.weight`: expected [{out}, 1, k, k], found {:?}",
+                weight.shape
+            )));
         }
-        let weight = (0..taps).flat_map(|k| (0..out).map(move |o| (o, k))).map(|(o, k)| at(o, 0, k)).collect();
+        let weight =
+            (0..taps).flat_map(|k| (0..out).map(move |o| (o, k))).map(|(o, k)| at(o, 0, k)).collect();
         Op::DepthwiseConv2d { window, weight, bias, activation }
     } else {
         let mut packed = Vec::with_capacity(weight.data.len());

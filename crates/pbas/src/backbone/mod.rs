@@ -62,8 +62,8 @@ impl Backbone {
     pub fn from_file(path: &Path) -> Result<Self> {
         let name = path.display().to_string();
         let bytes = std::fs::read(path).map_err(|e| Error::io("cannot read backbone", path, e))?;
-        let mut backbone =
-            Self::from_bytes(&bytes, &name).map_err(|e| e.context(format!("cannot load backbone `{name}`")))?;
+        let mut backbone = Self::from_bytes(&bytes, &name)
+            .map_err(|e| e.context(format!("cannot load backbone `{name}`")))?;
         backbone.info.source =
             path.file_name().map_or_else(|| name.clone(), |n| n.to_string_lossy().into_owned());
         Ok(backbone)

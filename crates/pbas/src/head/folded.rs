@@ -32,14 +32,16 @@ impl FoldedHead {
     #[must_use]
     pub fn new(heads: &[&Head], scale: Option<&FeatureScale>) -> Self {
         let (dim, hidden) = (heads[0].projection.dim, heads[0].discriminator.hidden);
-        let mut folded = Self { dim, hidden, heads: heads.len(), weight: vec![], bias: vec![], output: vec![] };
+        let mut folded =
+            Self { dim, hidden, heads: heads.len(), weight: vec![], bias: vec![], output: vec![] };
         for head in heads {
             let (p, s) = (&head.projection, &head.discriminator);
             assert_eq!((p.dim, s.hidden), (dim, hidden), "heads of one size");
             let rows: Vec<(Vec<f32>, f32)> = (0..hidden)
                 .into_par_iter()
                 .map(|i| {
-                    let gain = f64::from(s.norm_weight[i]) / (f64::from(s.running_var[i]) + f64::from(BATCH_NORM_EPS)).sqrt();
+                    let gain = f64::from(s.norm_weight[i])
+                        / (f64::from(s.running_var[i]) + f64::from(BATCH_NORM_EPS)).sqrt();
                     let mut row = vec![0.0f64; dim];
                     let mut bias = f64::from(s.bias[i]) - f64::from(s.running_mean[i]);
                     for j in 0..dim {
@@ -149,7 +151,8 @@ mod tests {
         (0..s.hidden)
             .map(|i| {
                 let h = linear(&s.weight[i * p.dim..(i + 1) * p.dim], s.bias[i], &x);
-                let n = (h - f64::from(s.running_mean[i])) / f64::from(s.running_var[i] + BATCH_NORM_EPS).sqrt();
+                let n =
+                    (h - f64::from(s.running_mean[i])) / f64::from(s.running_var[i] + BATCH_NORM_EPS).sqrt();
                 let y = n * f64::from(s.norm_weight[i]) + f64::from(s.norm_bias[i]);
                 f64::from(s.output[i]) * if y > 0.0 { y } else { f64::from(LEAKY_SLOPE) * y }
             })
@@ -167,7 +170,8 @@ mod tests {
                 v.iter_mut().for_each(|v| *v += rng.random_range(-0.4..0.4));
             }
         }
-        let mut random = |n: usize, low: f32| -> Vec<f32> { (0..n).map(|_| rng.random_range(low..2.0)).collect() };
+        let mut random =
+            |n: usize, low: f32| -> Vec<f32> { (0..n).map(|_| rng.random_range(low..2.0)).collect() };
         let scale = FeatureScale { mean: random(dim, -2.0), deviation: random(dim, 0.2) };
         let features = random(301 * dim, -2.0);
         let folded = FoldedHead::new(&heads.iter().collect::<Vec<_>>(), Some(&scale));

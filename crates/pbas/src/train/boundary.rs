@@ -35,7 +35,9 @@ impl Boundary {
     /// Adds `weight * dL_abl / dx` to `gradient` `[n, dim]`.
     pub fn add_gradient(&self, gradient: &mut [f32], dim: usize, weight: f32) {
         let n = self.distance.len() as f32;
-        for ((g, ray), &d) in gradient.chunks_exact_mut(dim).zip(self.ray.chunks_exact(dim)).zip(&self.distance) {
+        for ((g, ray), &d) in
+            gradient.chunks_exact_mut(dim).zip(self.ray.chunks_exact(dim)).zip(&self.distance)
+        {
             if d > 0.0 {
                 let factor = weight / (n * d);
                 g.iter_mut().zip(ray).for_each(|(g, r)| *g += factor * r);

@@ -124,7 +124,9 @@ mod tests {
         let mut random = |n: usize| -> Vec<f32> { (0..n).map(|_| rng.random_range(-1.0..1.0)).collect() };
         let (dim, n, m) = (19, 150, 77);
         let (x, c) = (random(n * dim), random(m * dim));
-        let row = |v: &[f32], i: usize| -> Vec<f64> { v[i * dim..(i + 1) * dim].iter().map(|&v| f64::from(v)).collect() };
+        let row = |v: &[f32], i: usize| -> Vec<f64> {
+            v[i * dim..(i + 1) * dim].iter().map(|&v| f64::from(v)).collect()
+        };
         let centers = Centers { dim, data: c.clone() };
         let cosine = centers.nearest_by_cosine(&x, Threads::One);
         assert_eq!(cosine, centers.nearest_by_cosine(&x, Threads::All));

@@ -32,8 +32,15 @@ impl Checkpoints {
     ///
     /// # Errors
     /// A folder that cannot be made or written.
-    pub fn save(&self, view: usize, head: usize, trainer: &HeadTrainer, average: Option<&Head>) -> Result<()> {
-        std::fs::create_dir_all(&self.folder).map_err(|e| Error::io("cannot make folder", &self.folder, e))?;
+    pub fn save(
+        &self,
+        view: usize,
+        head: usize,
+        trainer: &HeadTrainer,
+        average: Option<&Head>,
+    ) -> Result<()> {
+        std::fs::create_dir_all(&self.folder)
+            .map_err(|e| Error::io("cannot make folder", &self.folder, e))?;
         let mut tensors = NamedTensors::new();
         let mut put = |name: String, data: &[f32]| {
             tensors.insert(name, Tensor { shape: vec![data.len()], data: data.to_vec() });
@@ -48,8 +55,10 @@ impl Checkpoints {
             put(format!("moment{i}.first"), &m.first);
             put(format!("moment{i}.second"), &m.second);
         }
-        let metadata =
-            BTreeMap::from([("run".to_owned(), self.run.clone()), ("steps".to_owned(), trainer.steps.to_string())]);
+        let metadata = BTreeMap::from([
+            ("run".to_owned(), self.run.clone()),
+            ("steps".to_owned(), trainer.steps.to_string()),
+        ]);
         Ok(weights::save_safetensors(&tensors, &metadata, SaveDtype::F32, &self.path(view, head))?)
     }
 
@@ -57,7 +66,13 @@ impl Checkpoints {
     ///
     /// # Errors
     /// A damaged file, or one of another run.
-    pub fn load(&self, view: usize, head: usize, trainer: &mut HeadTrainer, average: &mut Option<Head>) -> Result<bool> {
+    pub fn load(
+        &self,
+        view: usize,
+        head: usize,
+        trainer: &mut HeadTrainer,
+        average: &mut Option<Head>,
+    ) -> Result<bool> {
         let path = self.path(view, head);
         if !path.exists() {
             return Ok(false);
@@ -73,7 +88,10 @@ impl Checkpoints {
         let take = |name: &str, target: &mut Vec<f32>| -> Result<()> {
             let found = tensors.get(name).filter(|t| t.data.len() == target.len());
             let tensor = found.ok_or_else(|| {
-                Error::input(format!("checkpoint `{}`: tensor `{name}` is missing or of another size", path.display()))
+                Error::input(format!(
+                    "checkpoint `{}`: tensor `{name}` is missing or of another size",
+                    path.display()
+                ))
             })?;
             target.clone_from(&tensor.data);
             Ok(())

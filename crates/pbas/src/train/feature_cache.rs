@@ -62,7 +62,10 @@ impl FeatureCache {
         for extractor in extractors {
             let pooled_len = extractor.embedding().pooled_len();
             let total = pooled_len.checked_mul(pictures.len()).ok_or_else(|| {
-                Error::limits(format!("feature cache: {} pictures are more than can be counted", pictures.len()))
+                Error::limits(format!(
+                    "feature cache: {} pictures are more than can be counted",
+                    pictures.len()
+                ))
             })?;
             let store = HalfStore::with_capacity(total, left, temp_dir)?;
             if !store.is_spilled() {
@@ -121,7 +124,14 @@ impl FeatureCache {
     }
 
     /// The patch feature of one position of one picture.
-    pub fn gather(&self, view: usize, picture: usize, position: usize, out: &mut [f32], scratch: &mut Vec<f32>) {
+    pub fn gather(
+        &self,
+        view: usize,
+        picture: usize,
+        position: usize,
+        out: &mut [f32],
+        scratch: &mut Vec<f32>,
+    ) {
         let v = &self.views[view];
         let pooled = &v.store.as_slice()[self.slots[picture] * v.pooled_len..][..v.pooled_len];
         v.embedding.gather_f16(pooled, position, out, scratch);

@@ -87,14 +87,14 @@ struct Deal {
 pub fn train(job: TrainJob<'_>, observer: &dyn Observer) -> Result<Training> {
     job.settings.validate()?;
     let mut settings = job.settings.clone();
-    let sizes = resolve_sizes(&settings, job.pictures)?;
+    let decode = DecodeOptions { apply_orientation: settings.apply_orientation, ..DecodeOptions::default() };
+    let sizes = resolve_sizes(&settings, job.pictures, &decode)?;
     settings.sizes = Sizes::Fixed(sizes.clone());
     let extractors = sizes.iter().map(|&size| {
         let geometry = Geometry { fit: settings.fit, size };
         Extractor::new(&job.backbone, geometry, &settings.feature_layers, settings.pooling)
     });
     let extractors = extractors.collect::<Result<Vec<_>>>()?;
-    let decode = DecodeOptions { apply_orientation: settings.apply_orientation, ..DecodeOptions::default() };
     let (cache, survey) =
         FeatureCache::fill(job.pictures, &extractors, &decode, job.cache_limit, job.temp_dir, observer)?;
     for (_, error) in &survey.skipped {
@@ -109,7 +109,8 @@ pub fn train(job: TrainJob<'_>, observer: &dyn Observer) -> Result<Training> {
         ));
     }
     let deal = deal(cache.pictures(), settings.folds, settings.seed);
-    let checkpoints = job.checkpoints.map(|f| Checkpoints::new(f.to_owned(), run_digest(&job, &settings, &survey)));
+    let checkpoints =
+        job.checkpoints.map(|f| Checkpoints::new(f.to_owned(), run_digest(&job, &settings, &survey)));
     let views = train_heads(&job, &settings, &sizes, &cache, &deal, checkpoints.as_ref(), observer)?;
     let provenance = Provenance {
         program_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -126,14 +127,18 @@ pub fn train(job: TrainJob<'_>, observer: &dyn Observer) -> Result<Training> {
     Ok(Training { model, skipped: survey.skipped })
 }
 
-fn resolve_sizes(settings: &Settings, pictures: &[PathBuf]) -> Result<Vec<InputSize>> {
+fn resolve_sizes(
+    settings: &Settings,
+    pictures: &[PathBuf],
+    decode: &DecodeOptions,
+) -> Result<Vec<InputSize>> {
     match &settings.sizes {
         Sizes::Fixed(sizes) => Ok(sizes.clone()),
         Sizes::Auto => {
             let sides: Vec<usize> = pictures
                 .par_iter()
-                .filter_map(|p| dimensions(p).ok()) // An unreadable picture is reported when it is read.
-                .map(|(w, h)| w.min(h) as usize)
+                .filter_map(|p| dimensions(p, decode).ok()) // An unreadable picture is reported when it is read.
+                .map(|(w, h)| w.min(h))
                 .collect();
             Ok(auto_sizes(sides))
         }

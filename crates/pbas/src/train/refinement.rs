@@ -56,7 +56,13 @@ pub struct Refinement {
 impl Refinement {
     /// Forward and backward over `features` `[2n, dim]` (normal rows first). Returns the loss, updates the running
     /// statistics, leaves the discriminator's gradients in [`Refinement::gradient`] and writes the features' to `feature_gradient`.
-    pub fn run(&mut self, s: &mut Discriminator, features: &[f32], feature_gradient: &mut [f32], threads: Threads) -> f64 {
+    pub fn run(
+        &mut self,
+        s: &mut Discriminator,
+        features: &[f32],
+        feature_gradient: &mut [f32],
+        threads: Threads,
+    ) -> f64 {
         let (dim, units) = (s.dim, s.hidden);
         let rows = features.len() / dim;
         let n = rows / 2;
@@ -86,7 +92,9 @@ impl Refinement {
         let mut activated = vec![0.0f32; units];
         // Sums over all rows are made of sums over blocks of 64: float32 sums of thousands of rows lose digits.
         let mut block = vec![0.0f32; 3 * units];
-        for (r, (row, unit)) in self.hidden.chunks_exact_mut(units).zip(self.unit.chunks_exact_mut(units)).enumerate() {
+        for (r, (row, unit)) in
+            self.hidden.chunks_exact_mut(units).zip(self.unit.chunks_exact_mut(units)).enumerate()
+        {
             let mut lanes = [0.0f32; 8];
             for j in 0..units {
                 let u = (row[j] - mean[j]) * inverse[j];
@@ -114,7 +122,11 @@ impl Refinement {
                 norm_bias[j] += dy;
             }
             if (r + 1) % 64 == 0 || r + 1 == rows {
-                for (sum, part) in [&mut g.output, &mut g.norm_weight, &mut g.norm_bias].into_iter().zip([output, norm_weight, norm_bias]) {
+                for (sum, part) in [&mut g.output, &mut g.norm_weight, &mut g.norm_bias].into_iter().zip([
+                    output,
+                    norm_weight,
+                    norm_bias,
+                ]) {
                     sum.iter_mut().zip(part.iter_mut()).for_each(|(s, p)| *s += std::mem::take(p));
                 }
             }

@@ -93,7 +93,14 @@ impl HeadTrainer {
     ///
     /// # Panics
     /// If the lengths do not fit each other.
-    pub fn step(&mut self, batch: &[f32], centers: BatchCenters<'_>, scales: &[f32], rates: Rates, threads: Threads) -> StepLosses {
+    pub fn step(
+        &mut self,
+        batch: &[f32],
+        centers: BatchCenters<'_>,
+        scales: &[f32],
+        rates: Rates,
+        threads: Threads,
+    ) -> StepLosses {
         let losses = self.losses_and_gradients(batch, centers, scales, rates.boundary_weight, threads);
         self.update(rates);
         losses

@@ -40,12 +40,9 @@ pub(super) enum Stream {
 /// so a resumed run draws the same.
 pub(super) fn stream(seed: u64, kind: Stream, view: usize, head: usize, index: u64) -> ChaCha8Rng {
     let mut key = [0u8; 32];
-    for (slot, value) in key.chunks_exact_mut(8).zip([
-        seed,
-        kind as u64,
-        (view as u64) << 32 | head as u64,
-        index,
-    ]) {
+    for (slot, value) in
+        key.chunks_exact_mut(8).zip([seed, kind as u64, (view as u64) << 32 | head as u64, index])
+    {
         slot.copy_from_slice(&value.to_le_bytes());
     }
     ChaCha8Rng::from_seed(key)
@@ -97,7 +94,9 @@ impl HeadJob<'_> {
     fn epoch_steps(&self) -> u64 {
         let work = match self.settings.batch {
             Batch::Pictures(n) => self.pictures.len().div_ceil(n),
-            Batch::Patches(n) => (self.pictures.len() * self.cache.embedding(self.view).positions()).div_ceil(n),
+            Batch::Patches(n) => {
+                (self.pictures.len() * self.cache.embedding(self.view).positions()).div_ceil(n)
+            }
         };
         work as u64
     }
@@ -144,7 +143,8 @@ impl HeadJob<'_> {
                     batch_identity: &batch.identity,
                 },
             };
-            let losses = trainer.step(&batch.features, source, &batch.scales, self.rates(step, total), self.threads);
+            let losses =
+                trainer.step(&batch.features, source, &batch.scales, self.rates(step, total), self.threads);
             if !(losses.boundary + losses.refinement).is_finite() {
                 return Err(Error::input(format!(
                     "training left the numbers at step {step}: boundary loss {}, refinement loss {}",

@@ -80,10 +80,12 @@ fn compute_line(row: &Row<'_>, y: usize, line: &mut [f32], activate: impl Fn(f32
             sums.copy_from_slice(&row.bias[at..at + LANES]);
             for ky in rows.clone() {
                 for kx in columns.clone() {
-                    let p = ((iy + ky as isize) as usize * row.s.width + (ix + kx as isize) as usize) * c + at;
+                    let p =
+                        ((iy + ky as isize) as usize * row.s.width + (ix + kx as isize) as usize) * c + at;
                     let v: &[f32; LANES] = row.src[p..p + LANES].try_into().expect("slice of LANES values");
                     let q = (ky * k + kx) * c + at;
-                    let w: &[f32; LANES] = row.weight[q..q + LANES].try_into().expect("slice of LANES values");
+                    let w: &[f32; LANES] =
+                        row.weight[q..q + LANES].try_into().expect("slice of LANES values");
                     for i in 0..LANES {
                         sums[i] += v[i] * w[i];
                     }

@@ -101,9 +101,13 @@ fn gradients_agree_with_finite_differences() {
                 loss(&moved, &batch, &centers, &nearest, &rays)
             };
             // Five-point rule: the error falls with the fourth power of the step.
-            let numeric = (8.0 * (at(step) - at(-step)) - (at(2.0 * step) - at(-2.0 * step))) / (12.0 * f64::from(step));
+            let numeric = (8.0 * (at(step) - at(-step)) - (at(2.0 * step) - at(-2.0 * step)))
+                / (12.0 * f64::from(step));
             let analytic = f64::from(gradient[i]);
-            assert!((numeric - analytic).abs() < 2e-3 + 1e-2 * numeric.abs(), "tensor {tensor}[{i}]: {numeric} {analytic}");
+            assert!(
+                (numeric - analytic).abs() < 2e-3 + 1e-2 * numeric.abs(),
+                "tensor {tensor}[{i}]: {numeric} {analytic}"
+            );
         }
     }
 }

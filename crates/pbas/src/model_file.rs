@@ -1,0 +1,362 @@
+//! One self-contained file a model: a safetensors container whose metadata entry `pbas` is JSON. It holds no code and
+//! is hostile until validated: sizes, shapes, finite numbers, a checksum over every byte. It is written to a sibling
+//! temporary file, synced, then renamed.
+//!
+//! The file carries a self-test: what the network and the heads gave for a fixed pattern when the model was made. Loading
+//! runs it and refuses a machine that disagrees.
+
+use std::io::Write;
+use std::path::Path;
+
+use half::f16;
+use pbas_nn::engine::cpu::{Plan, Workspace};
+use pbas_nn::graph::Graph;
+use pbas_nn::linalg::Threads;
+use pbas_nn::shape::infer;
+use pbas_nn::weights::{self, NamedTensors, Tensor};
+use safetensors::tensor::{Dtype, TensorView};
+use serde::{Deserialize, Serialize};
+
+use crate::backbone::{Backbone, BackboneInfo};
+use crate::calibrate::Calibration;
+use crate::detector::{Model, Provenance};
+use crate::head::{Discriminator, FeatureScale, FoldedHead, Head, Projection};
+use crate::patch::PatchEmbedding;
+use crate::preprocess::InputSize;
+use crate::settings::Settings;
+use crate::view::{View, ViewScale};
+use crate::{Error, ErrorKind, Result};
+
+/// Version of the file's layout. A file of a later one is refused.
+pub const FORMAT_VERSION: u32 = 1;
+/// Largest file that is read.
+const MAX_BYTES: u64 = 4 << 30;
+/// Metadata key of the description.
+const KEY: &str = "pbas";
+/// Stands in the header before the checksum (JSON within JSON, hence the backslashes).
+const CHECKSUM_MARK: &[u8] = br#"\"crc32\":\""#;
+/// Side of the self-test's pattern.
+const PATTERN_SIDE: usize = 64;
+/// Largest difference of a self-test value, in units of 1 + its size: what other instruction sets may round
+/// differently, and far below what a damaged model gives.
+const SELF_TEST_TOLERANCE: f64 = 1e-3;
+
+/// The JSON in the header.
+#[derive(Debug, Serialize, Deserialize)]
+struct Description {
+    /// CRC-32 of the file with these eight digits as zeros.
+    crc32: String,
+    format_version: u32,
+    settings: Settings,
+    backbone: BackboneInfo,
+    graph: Graph,
+    views: Vec<ViewDescription>,
+    calibration: Calibration,
+    provenance: Provenance,
+    /// Mean logit of each head on the pattern, view after view.
+    self_test: Vec<f64>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct ViewDescription {
+    size: InputSize,
+    dim: usize,
+    hidden: usize,
+    heads: usize,
+    standardized: bool,
+    scale: ViewScale,
+}
+
+/// Writes a model.
+///
+/// # Errors
+/// A folder that is missing or not writable, a full disk; an existing file is then as it was.
+pub fn save(model: &Model, path: &Path) -> Result<()> {
+    let bytes = to_bytes(model)?;
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let fail = |e: std::io::Error| Error::io("cannot write model", path, e);
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(fail)?;
+    file.write_all(&bytes).map_err(fail)?;
+    file.as_file().sync_all().map_err(fail)?;
+    #[cfg(unix)]
+    {
+        // A temporary file is private; a model is an ordinary file.
+        use std::os::unix::fs::PermissionsExt;
+        file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644)).map_err(fail)?;
+    }
+    file.persist(path).map_err(|e| fail(e.error))?;
+    Ok(())
+}
+
+/// Reads and validates a model and runs its self-test.
+///
+/// # Errors
+/// An unreadable, damaged or later file, or a machine that computes otherwise.
+pub fn load(path: &Path) -> Result<Model> {
+    let name = path.display().to_string();
+    let size = std::fs::metadata(path).map_err(|e| Error::io("cannot read model", path, e))?.len();
+    if size > MAX_BYTES {
+        return Err(Error::limits(format!(
+            "model `{name}`: expected at most {MAX_BYTES} bytes, found {size}"
+        )));
+    }
+    let bytes = std::fs::read(path).map_err(|e| Error::io("cannot read model", path, e))?;
+    from_bytes(&bytes, &name).map_err(|e| {
+        let damaged = matches!(e.kind(), ErrorKind::Input | ErrorKind::Limits) && e.hint().is_none();
+        let e = e.context(format!("cannot load model `{name}`"));
+        if damaged {
+            e.with_hint("the file is damaged or was edited by hand; train again or restore a copy")
+        } else {
+            e
+        }
+    })
+}
+
+/// The file's bytes; the same for the same model.
+///
+/// # Errors
+/// A model whose parts do not fit each other.
+pub fn to_bytes(model: &Model) -> Result<Vec<u8>> {
+    let mut tensors: Vec<(String, Vec<usize>, Dtype, Vec<u8>)> = Vec::new();
+    let mut put = |name: String, shape: Vec<usize>, data: &[f32]| {
+        // Weights that came as float16 stay float16: nothing is lost and the file is half as large.
+        let halves: Vec<f16> = data.iter().map(|&v| f16::from_f32(v)).collect();
+        if name.starts_with("backbone.") && halves.iter().zip(data).all(|(h, v)| h.to_f32() == *v) {
+            tensors.push((name, shape, Dtype::F16, halves.iter().flat_map(|h| h.to_le_bytes()).collect()));
+        } else {
+            tensors.push((name, shape, Dtype::F32, data.iter().flat_map(|v| v.to_le_bytes()).collect()));
+        }
+    };
+    for (name, t) in model.backbone.graph.tensors() {
+        put(format!("backbone.{name}"), t.shape, &t.data);
+    }
+    let mut views = Vec::new();
+    for (v, view) in model.views.iter().enumerate() {
+        for (h, head) in view.heads.iter().enumerate() {
+            for (name, shape, data) in head.tensors() {
+                put(format!("view{v}.head{h}.{name}"), shape, data);
+            }
+        }
+        if let Some(s) = &view.feature_scale {
+            put(format!("view{v}.feature_mean"), vec![s.mean.len()], &s.mean);
+            put(format!("view{v}.feature_deviation"), vec![s.deviation.len()], &s.deviation);
+        }
+        let first = view.heads.first().ok_or_else(|| Error::input("a view without heads"))?;
+        views.push(ViewDescription {
+            size: view.size,
+            dim: first.projection.dim,
+            hidden: first.discriminator.hidden,
+            heads: view.heads.len(),
+            standardized: view.feature_scale.is_some(),
+            scale: view.scale,
+        });
+    }
+    let description = Description {
+        crc32: "00000000".into(),
+        format_version: FORMAT_VERSION,
+        settings: model.settings.clone(),
+        backbone: model.backbone.info.clone(),
+        graph: model.backbone.graph.clone(),
+        views,
+        calibration: model.calibration.clone(),
+        provenance: model.provenance.clone(),
+        self_test: self_test(model)?,
+    };
+    let json = serde_json::to_string(&description)
+        .map_err(|e| Error::input("cannot describe the model").with_source(e))?;
+    let serialized = safetensors::serialize(
+        tensors.iter().map(|(name, shape, dtype, data)| {
+            let view = TensorView::new(*dtype, shape.clone(), data).expect("bytes made for this shape");
+            (name.as_str(), view)
+        }),
+        Some(std::collections::HashMap::from([(KEY.to_owned(), json)])),
+    );
+    let mut bytes = serialized.map_err(|e| Error::input("cannot write the container").with_source(e))?;
+    let at =
+        checksum_position(&bytes).ok_or_else(|| Error::input("the header has no place for its checksum"))?;
+    let sum = format!("{:08x}", crc32fast::hash(&bytes));
+    bytes[at..at + 8].copy_from_slice(sum.as_bytes());
+    Ok(bytes)
+}
+
+/// Where the eight digits of the checksum stand.
+fn checksum_position(bytes: &[u8]) -> Option<usize> {
+    let header = u64::from_le_bytes(bytes.get(..8)?.try_into().ok()?);
+    let header = bytes.get(8..8usize.checked_add(usize::try_from(header).ok()?)?)?;
+    let at = 8 + header.windows(CHECKSUM_MARK.len()).position(|w| w == CHECKSUM_MARK)? + CHECKSUM_MARK.len();
+    bytes.get(at..at + 8).map(|_| at)
+}
+
+/// Reads a model from the bytes of its file.
+///
+/// # Errors
+/// As [`load`].
+pub fn from_bytes(bytes: &[u8], name: &str) -> Result<Model> {
+    let (mut tensors, metadata) = weights::read_safetensors_with_metadata(bytes, name)?;
+    let json = metadata.get(KEY).ok_or_else(|| {
+        Error::input(format!("expected a pbas model (metadata `{KEY}`), found another safetensors file"))
+            .with_hint("models are made by `pbas train`")
+    })?;
+    let version =
+        serde_json::from_str::<serde_json::Value>(json).ok().and_then(|v| v["format_version"].as_u64());
+    if let Some(version) = version.filter(|&v| v > u64::from(FORMAT_VERSION)) {
+        return Err(Error::unsupported(format!(
+            "expected model format {FORMAT_VERSION} or earlier, found {version}: it was made by a later pbas"
+        ))
+        .with_hint("use the version of pbas that made the model, or a later one"));
+    }
+    let d: Description =
+        serde_json::from_str(json).map_err(|e| Error::input("the header is not a model's").with_source(e))?;
+    verify_checksum(bytes, &d.crc32)?;
+    d.settings.validate()?;
+    let mut take = |name: String, shape: &[usize]| -> Result<Vec<f32>> {
+        let t = tensors.remove(&name).ok_or_else(|| Error::input(format!("tensor `{name}` is missing")))?;
+        t.expect_shape(&name, shape)?;
+        Ok(t.data)
+    };
+    let mut views = Vec::new();
+    if !(1..=8).contains(&d.views.len()) {
+        return Err(Error::input(format!("expected 1 to 8 views, found {}", d.views.len())));
+    }
+    for (v, view) in d.views.iter().enumerate() {
+        views.push(read_view(v, view, &mut take)?);
+    }
+    let mut of_backbone = NamedTensors::new();
+    for (name, tensor) in tensors {
+        let inner = name.strip_prefix("backbone.");
+        let inner = inner.ok_or_else(|| Error::input(format!("tensor `{name}` is not part of a model")))?;
+        of_backbone.insert(inner.to_owned(), Tensor { shape: tensor.shape, data: tensor.data });
+    }
+    let graph = d.graph.with_tensors(of_backbone)?;
+    infer(&graph, PATTERN_SIDE, PATTERN_SIDE)?;
+    let finite = [d.calibration.threshold, d.calibration.pixel_threshold, d.calibration.combined_deviation];
+    if !finite.iter().all(|v| v.is_finite()) || d.calibration.combined_deviation <= 0.0 {
+        return Err(Error::input(format!("calibration: expected finite numbers, found {finite:?}")));
+    }
+    let model = Model {
+        backbone: Backbone { graph, info: d.backbone },
+        settings: d.settings,
+        views,
+        calibration: d.calibration,
+        provenance: d.provenance,
+    };
+    check_self_test(&model, &d.self_test)?;
+    Ok(model)
+}
+
+fn verify_checksum(bytes: &[u8], expected: &str) -> Result<()> {
+    let at = checksum_position(bytes).ok_or_else(|| Error::input("the header has no checksum"))?;
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&bytes[..at]);
+    hasher.update(b"00000000");
+    hasher.update(&bytes[at + 8..]);
+    let found = format!("{:08x}", hasher.finalize());
+    if found != expected {
+        return Err(Error::input(format!(
+            "checksum: expected {expected}, found {found}: some of its bytes have changed"
+        )));
+    }
+    Ok(())
+}
+
+fn read_view(
+    v: usize,
+    d: &ViewDescription,
+    take: &mut dyn FnMut(String, &[usize]) -> Result<Vec<f32>>,
+) -> Result<View> {
+    let range = |what: &str, found: usize, most: usize| {
+        if (1..=most).contains(&found) {
+            return Ok(());
+        }
+        Err(Error::input(format!("view {v}: {what}: expected 1 to {most}, found {found}")))
+    };
+    range("entries of a feature", d.dim, 1 << 16)?;
+    range("hidden units", d.hidden, 8192)?;
+    range("heads", d.heads, 16)?;
+    range("width", d.size.width, 4096)?;
+    range("height", d.size.height, 4096)?;
+    let s = d.scale;
+    let scale_ok = [s.image_mean, s.patch_mean].iter().all(|v| v.is_finite())
+        && [s.image_deviation, s.patch_deviation].iter().all(|v| v.is_finite() && *v > 0.0);
+    if !scale_ok {
+        return Err(Error::input(format!("view {v}: expected a finite scale of scores, found {s:?}")));
+    }
+    let (n, h) = (d.dim, d.hidden);
+    let mut heads = Vec::new();
+    for i in 0..d.heads {
+        let mut get = |name: &str, shape: &[usize]| take(format!("view{v}.head{i}.{name}"), shape);
+        heads.push(Head {
+            projection: Projection {
+                dim: n,
+                weight: get("projection.weight", &[n, n])?,
+                bias: get("projection.bias", &[n])?,
+            },
+            discriminator: Discriminator {
+                dim: n,
+                hidden: h,
+                weight: get("discriminator.weight", &[h, n])?,
+                bias: get("discriminator.bias", &[h])?,
+                norm_weight: get("discriminator.norm_weight", &[h])?,
+                norm_bias: get("discriminator.norm_bias", &[h])?,
+                running_mean: get("discriminator.running_mean", &[h])?,
+                running_var: get("discriminator.running_var", &[h])?,
+                output: get("discriminator.output", &[1, h])?,
+            },
+        });
+    }
+    let feature_scale = if d.standardized {
+        let mean = take(format!("view{v}.feature_mean"), &[n])?;
+        let deviation = take(format!("view{v}.feature_deviation"), &[n])?;
+        if deviation.iter().any(|&d| d <= 0.0) {
+            return Err(Error::input(format!("view {v}: expected positive feature deviations")));
+        }
+        Some(FeatureScale { mean, deviation })
+    } else {
+        None
+    };
+    Ok(View { size: d.size, heads, feature_scale, scale: d.scale })
+}
+
+/// Mean logit of every head on a fixed pattern, view after view: the network and the heads are run as for a picture, at a
+/// small size.
+fn self_test(model: &Model) -> Result<Vec<f64>> {
+    let mut input = vec![0.0f32; PATTERN_SIDE * PATTERN_SIDE * 3];
+    for (i, v) in input.iter_mut().enumerate() {
+        let (x, y, c) = (i / 3 % PATTERN_SIDE, i / 3 / PATTERN_SIDE, i % 3);
+        *v = ((x * 37 + y * 91 + c * 53 + x * y % 29 * 7) % 256) as f32 / 128.0 - 1.0;
+    }
+    let names: Vec<&str> = model.settings.feature_layers.iter().map(String::as_str).collect();
+    let plan = Plan::new(model.backbone.graph.select(&names)?, PATTERN_SIDE, PATTERN_SIDE)?;
+    let mut workspace = Workspace::default();
+    plan.run(&mut workspace, &input, Threads::One)?;
+    let embedding = PatchEmbedding::new(&plan.output_shapes().collect::<Vec<_>>(), model.settings.pooling)?;
+    let maps: Vec<&[f32]> = (0..names.len()).map(|n| plan.output(&workspace, n)).collect();
+    let mut pooled = vec![0.0; embedding.pooled_len()];
+    embedding.pool(&maps, &mut pooled, false);
+    let features = embedding.grid_features(&pooled, false);
+    let mut values = Vec::new();
+    for view in &model.views {
+        if view.heads.iter().any(|h| h.projection.dim != features.dim) {
+            return Err(Error::input(format!("heads: expected {} entries a feature", features.dim)));
+        }
+        let folded = FoldedHead::new(&view.heads.iter().collect::<Vec<_>>(), view.feature_scale.as_ref());
+        let logits = folded.logits(&features.data, Threads::One);
+        for h in 0..folded.heads() {
+            let of_head = logits.iter().skip(h).step_by(folded.heads());
+            let count = features.height * features.width;
+            values.push(of_head.map(|&v| f64::from(v)).sum::<f64>() / count as f64);
+        }
+    }
+    Ok(values)
+}
+
+fn check_self_test(model: &Model, expected: &[f64]) -> Result<()> {
+    let found = self_test(model)?;
+    let close = |f: &f64, e: &f64| (f - e).abs() <= SELF_TEST_TOLERANCE * (1.0 + e.abs());
+    if found.len() == expected.len() && found.iter().zip(expected).all(|(f, e)| close(f, e)) {
+        return Ok(());
+    }
+    Err(Error::input(format!(
+        "self-test: expected {expected:?}, found {found:?}: this machine computes otherwise"
+    )))
+}
