@@ -52,7 +52,7 @@ pub enum Length {
 pub enum CenterRule {
     /// One a position, by feature alignment before training (published).
     Positions,
-    /// The nearest of so many patches drawn from the training set and projected anew each step.
+    /// The nearest of so many other patches of the batch, which are random patches of the training set.
     Neighbours(usize),
 }
 
@@ -142,7 +142,7 @@ impl Settings {
                     hidden: 256,
                     batch: Batch::Patches(1296),
                     length: Length::Steps(400),
-                    centers: CenterRule::Neighbours(2000),
+                    centers: CenterRule::Neighbours(648),
                     synthesis_scale: [0.05, 0.6],
                     boundary_weight: 0.1,
                     projection_rate: 1e-3,

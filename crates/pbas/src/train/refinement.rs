@@ -3,7 +3,8 @@
 //! Forward, over the `2n` rows of normal and then synthetic features at once, so that BatchNorm sees both:
 //!
 //! ```text
-//! h = X W1^T + b1      u = (h - mean) / sqrt(var + eps)      y = g u + b      a = LeakyReLU(y)      l = a . w2
+//! h_i = W1 x_i + b1    h~_i = h_i + f_i (h_i - h(c_i))            (synthesis.rs: no product for synthetic rows)
+//! u = (h - mean) / sqrt(var + eps)      y = g u + b      a = LeakyReLU(y)      l = a . w2
 //! L_rbo = mean_normal softplus(l) + mean_synthetic softplus(-l)          (BCE of sigmoid(l) against 0 and 1)
 //! ```
 //!
@@ -13,7 +14,10 @@
 //! dw2 = a^T q                      dy = (q w2^T) LeakyReLU'(y)
 //! dg = sum dy u                    db = sum dy
 //! dh = g / sqrt(var + eps) (dy - db / 2n - u dg / 2n)
-//! dW1 = dh^T X                     dX = dh W1                       db1 = sum dh = 0
+//! dx_i = (dh_i + dh~_i) W1                                          (the ray is constant)
+//! dW1 = sum dh_i x_i^T + dh~_i (x_i + f_i (x_i - c_i))^T
+//!     = sum_i (dh_i + (1 + f_i) dh~_i) x_i^T - sum_j (sum over i with c_i = c_j of f_i dh~_i) c_j^T
+//! db1 = sum dh = 0
 //! ```
 //!
 //! `db1` is zero in exact arithmetic, since BatchNorm takes off whatever constant is added before it. It is set to zero:
@@ -41,11 +45,35 @@ pub struct DiscriminatorGradient {
     pub output: Vec<f32>,
 }
 
+/// The features that are the centres of a batch.
+#[derive(Debug, Clone, Copy)]
+pub enum CenterRows<'a> {
+    /// Rows of the batch itself.
+    Batch,
+    /// Other rows, `[count, dim]`.
+    Other(&'a [f32]),
+}
+
+/// One batch of projected features with the centres and rays that synthesis chose.
+#[derive(Debug, Clone, Copy)]
+pub struct RefinementBatch<'a> {
+    /// Normal features `x`, `[n, dim]`.
+    pub normal: &'a [f32],
+    /// Where the centres are.
+    pub centers: CenterRows<'a>,
+    /// Row of each feature's centre, `[n]`.
+    pub nearest: &'a [usize],
+    /// `f`, `[n]`.
+    pub factors: &'a [f32],
+}
+
 /// Buffers of one step.
 #[derive(Debug, Clone, Default)]
 pub struct Refinement {
-    /// `h`, then `u`, then `dy`, then `dh`: `[2n, hidden]`.
+    /// `h`, then the slope of the LeakyReLU, then `dy`, then `dh`: `[2n, hidden]`.
     hidden: Vec<f32>,
+    /// `h(c)` and later the gradient that falls on each centre, `[centres, hidden]`; empty for centres in the batch.
+    center_hidden: Vec<f32>,
     unit: Vec<f32>,
     /// Logits, `[2n]`.
     pub logits: Vec<f32>,
@@ -54,25 +82,21 @@ pub struct Refinement {
 }
 
 impl Refinement {
-    /// Forward and backward over `features` `[2n, dim]` (normal rows first). Returns the loss, updates the running
-    /// statistics, leaves the discriminator's gradients in [`Refinement::gradient`] and writes the features' to `feature_gradient`.
+    /// Forward and backward. Returns the loss, updates the running statistics, leaves the discriminator's gradients in
+    /// [`Refinement::gradient`] and writes those of the normal features to `feature_gradient`, `[n, dim]`.
     pub fn run(
         &mut self,
         s: &mut Discriminator,
-        features: &[f32],
+        batch: RefinementBatch<'_>,
         feature_gradient: &mut [f32],
         threads: Threads,
     ) -> f64 {
         let (dim, units) = (s.dim, s.hidden);
-        let rows = features.len() / dim;
-        let n = rows / 2;
+        let n = batch.normal.len() / dim;
+        let rows = 2 * n;
         self.hidden.resize(rows * units, 0.0);
         self.unit.resize(rows * units, 0.0);
-        let x = Mat::new(features, rows, dim);
-        gemm_into(&mut self.hidden, x, Mat::new(&s.weight, units, dim).t(), false, threads);
-        for row in self.hidden.chunks_exact_mut(units) {
-            row.iter_mut().zip(&s.bias).for_each(|(h, b)| *h += b);
-        }
+        self.forward_hidden(s, batch, threads);
         let (mean, var) = self.batch_statistics(rows, units);
         let unbiased = rows as f32 / (rows as f32 - 1.0).max(1.0);
         for j in 0..units {
@@ -137,10 +161,83 @@ impl Refinement {
                 row[j] = s.norm_weight[j] * inverse[j] * centred;
             }
         }
-        let dh = Mat::new(&self.hidden, rows, units);
-        gemm_into(&mut g.weight, dh.t(), x, false, threads);
-        gemm_into(feature_gradient, dh, Mat::new(&s.weight, units, dim), false, threads);
+        self.backward_hidden(s, batch, feature_gradient, threads);
         loss / n as f64
+    }
+
+    /// `h` of normal rows by a product, of synthetic rows from those and the centres'.
+    fn forward_hidden(&mut self, s: &Discriminator, batch: RefinementBatch<'_>, threads: Threads) {
+        let (dim, units) = (s.dim, s.hidden);
+        let n = batch.nearest.len();
+        let first_layer = |rows: &[f32], out: &mut [f32]| {
+            let weight = Mat::new(&s.weight, units, dim).t();
+            gemm_into(out, Mat::new(rows, rows.len() / dim, dim), weight, false, threads);
+            for row in out.chunks_exact_mut(units) {
+                row.iter_mut().zip(&s.bias).for_each(|(h, b)| *h += b);
+            }
+        };
+        let (normal, synthetic) = self.hidden.split_at_mut(n * units);
+        first_layer(batch.normal, normal);
+        let centers: &[f32] = match batch.centers {
+            CenterRows::Batch => normal,
+            CenterRows::Other(rows) => {
+                self.center_hidden.resize(rows.len() / dim * units, 0.0);
+                first_layer(rows, &mut self.center_hidden);
+                &self.center_hidden
+            }
+        };
+        for (i, out) in synthetic.chunks_exact_mut(units).enumerate() {
+            let (h, f) = (&normal[i * units..(i + 1) * units], batch.factors[i]);
+            let c = &centers[batch.nearest[i] * units..(batch.nearest[i] + 1) * units];
+            for j in 0..units {
+                out[j] = h[j] + f * (h[j] - c[j]);
+            }
+        }
+    }
+
+    /// From `dh` to the gradients of the first layer's weight and of the normal features.
+    fn backward_hidden(
+        &mut self,
+        s: &Discriminator,
+        batch: RefinementBatch<'_>,
+        feature_gradient: &mut [f32],
+        threads: Threads,
+    ) {
+        let (dim, units) = (s.dim, s.hidden);
+        let n = batch.nearest.len();
+        let (normal, synthetic) = self.hidden.split_at_mut(n * units);
+        for (a, b) in normal.iter_mut().zip(synthetic.iter()) {
+            *a += b;
+        }
+        gemm_into(
+            feature_gradient,
+            Mat::new(normal, n, units),
+            Mat::new(&s.weight, units, dim),
+            false,
+            threads,
+        );
+        // f dh~ goes to the feature's own row and, negative, to its centre's.
+        for (i, row) in synthetic.chunks_exact_mut(units).enumerate() {
+            let own = &mut normal[i * units..(i + 1) * units];
+            row.iter_mut().for_each(|v| *v *= batch.factors[i]);
+            own.iter_mut().zip(row.iter()).for_each(|(o, v)| *o += v);
+        }
+        self.center_hidden.fill(0.0);
+        let falls_on: &mut [f32] = match batch.centers {
+            CenterRows::Batch => normal,
+            CenterRows::Other(_) => &mut self.center_hidden,
+        };
+        for (row, &c) in synthetic.chunks_exact(units).zip(batch.nearest) {
+            let target = &mut falls_on[c * units..(c + 1) * units];
+            target.iter_mut().zip(row).for_each(|(t, v)| *t -= v);
+        }
+        let g = &mut self.gradient.weight;
+        gemm_into(g, Mat::new(normal, n, units).t(), Mat::new(batch.normal, n, dim), false, threads);
+        if let CenterRows::Other(rows) = batch.centers {
+            let count = rows.len() / dim;
+            let fallen = Mat::new(&self.center_hidden, count, units);
+            gemm_into(g, fallen.t(), Mat::new(rows, count, dim), true, threads);
+        }
     }
 
     /// Mean and biased variance of each hidden unit over the batch, in two passes.

@@ -5,8 +5,8 @@ use pbas_nn::linalg::{Mat, Threads, add_column_sums, gemm_into};
 use super::boundary::Boundary;
 use super::centers::{Centers, nearest_neighbour};
 use super::params::{Decay, Moments};
-use super::refinement::Refinement;
-use super::synthesis::synthesize;
+use super::refinement::{CenterRows, Refinement, RefinementBatch};
+use super::synthesis::ray_factors;
 use crate::head::{Head, Projection};
 
 /// Rates of one step.
@@ -29,14 +29,12 @@ pub struct Rates {
 pub enum BatchCenters<'a> {
     /// The most similar of fixed centres.
     Fixed(&'a Centers),
-    /// The nearest of other training patches, projected anew; no gradient reaches them.
+    /// The nearest of the first `candidates` rows of the batch; no gradient reaches them as centres.
     Neighbours {
-        /// Patch features, `[count, dim]`.
-        features: &'a [f32],
-        /// Which patch each is.
+        /// Rows that may be centres.
+        candidates: usize,
+        /// Which patch each row of the batch is; a patch is never its own centre, drawn twice or not.
         identity: &'a [u64],
-        /// Which patch each row of the batch is; a patch is never its own centre.
-        batch_identity: &'a [u64],
     },
 }
 
@@ -60,11 +58,12 @@ pub struct HeadTrainer {
     pub moments: Vec<Moments>,
     boundary: Boundary,
     refinement: Refinement,
-    /// Projected normal rows, then synthetic ones, `[2n, dim]`.
+    /// Projected rows, `[n, dim]`.
     features: Vec<f32>,
     feature_gradient: Vec<f32>,
-    bank: Vec<f32>,
     nearest: Vec<usize>,
+    /// How far each anomaly lies beyond its feature, `[n]`.
+    factors: Vec<f32>,
     projection_gradient: Vec<f32>,
 }
 
@@ -83,8 +82,8 @@ impl HeadTrainer {
             refinement: Refinement::default(),
             features: Vec::new(),
             feature_gradient: Vec::new(),
-            bank: Vec::new(),
             nearest: Vec::new(),
+            factors: Vec::new(),
             projection_gradient: Vec::new(),
         }
     }
@@ -118,27 +117,29 @@ impl HeadTrainer {
         let dim = self.head.projection.dim;
         let n = batch.len() / dim;
         assert!(batch.len() == n * dim && scales.len() == n, "whole rows, one scale each");
-        self.features.resize(2 * n * dim, 0.0);
-        self.feature_gradient.resize(2 * n * dim, 0.0);
-        let (normal, synthetic) = self.features.split_at_mut(n * dim);
+        self.features.resize(n * dim, 0.0);
+        self.feature_gradient.resize(n * dim, 0.0);
+        let normal = &mut self.features;
         project(normal, &self.head.projection, batch, threads);
-        match centers {
+        let center_rows = match centers {
             BatchCenters::Fixed(c) => {
                 self.nearest = c.nearest_by_cosine(normal, threads);
                 self.boundary.measure(normal, &c.data, &self.nearest, dim);
+                CenterRows::Other(&c.data)
             }
-            BatchCenters::Neighbours { features, identity, batch_identity } => {
-                self.bank.resize(features.len(), 0.0);
-                project(&mut self.bank, &self.head.projection, features, threads);
-                self.nearest = nearest_neighbour(normal, batch_identity, &self.bank, identity, dim, threads);
-                self.boundary.measure(normal, &self.bank, &self.nearest, dim);
+            BatchCenters::Neighbours { candidates, identity } => {
+                let bank = candidates.min(n);
+                let (rows, own) = (&normal[..bank * dim], &identity[..bank]);
+                self.nearest = nearest_neighbour(normal, identity, rows, own, dim, threads);
+                self.boundary.measure(normal, rows, &self.nearest, dim);
+                CenterRows::Batch
             }
-        }
-        synthesize(synthetic, normal, &self.boundary, scales, dim);
-        let s = &mut self.head.discriminator;
-        let refinement = self.refinement.run(s, &self.features, &mut self.feature_gradient, threads);
-        let (dx, through_synthetic) = self.feature_gradient.split_at_mut(n * dim);
-        dx.iter_mut().zip(through_synthetic.iter()).for_each(|(a, b)| *a += b);
+        };
+        ray_factors(&mut self.factors, &self.boundary, scales);
+        let chosen =
+            RefinementBatch { normal, centers: center_rows, nearest: &self.nearest, factors: &self.factors };
+        let dx = &mut self.feature_gradient;
+        let refinement = self.refinement.run(&mut self.head.discriminator, chosen, dx, threads);
         self.boundary.add_gradient(dx, dim, boundary_weight);
         // P(z) = W z + b:  dW = dx^T z,  db = sum dx.
         self.projection_gradient.resize(dim * dim + dim, 0.0);
@@ -174,7 +175,7 @@ impl HeadTrainer {
     /// What the last step found: the chosen centre and the distance of each row of the batch, and the projected rows.
     #[must_use]
     pub fn last_batch(&self) -> (&[usize], &[f32], &[f32]) {
-        (&self.nearest, &self.boundary.distance, &self.features[..self.features.len() / 2])
+        (&self.nearest, &self.boundary.distance, &self.features)
     }
 }
 

@@ -2,21 +2,21 @@
 //! out as a share `k` of the mean radius of the boundary.
 //!
 //! ```text
-//! x~_i = x_i + stopgrad( k_i r (x_i - c_i) / d_i )
+//! x~_i = x_i + stopgrad( k_i r (x_i - c_i) / d_i ) = x_i + f_i (x_i - c_i)        f_i = k_i r / d_i
 //! ```
 //!
 //! The added ray is constant: gradients reach the projection through `x_i` alone. Where `d_i = 0` there is no ray and
 //! `x~_i = x_i`.
+//!
+//! The synthetic features are never written down. They enter the discriminator through its first layer alone, which is
+//! affine, so their hidden values follow from those of the normal features and the centres:
+//! `W1 x~_i + b1 = h_i + f_i (h_i - h(c_i))`. This halves the matrix products of the discriminator (see `refinement`).
 
 use super::boundary::Boundary;
 
-/// Writes the synthetic features of `x` `[n, dim]` to `synthetic`; `scales` are the `k_i`, `[n]`.
-pub fn synthesize(synthetic: &mut [f32], x: &[f32], boundary: &Boundary, scales: &[f32], dim: usize) {
-    let rows = synthetic.chunks_exact_mut(dim).zip(x.chunks_exact(dim)).zip(boundary.ray.chunks_exact(dim));
-    for (((out, row), ray), (&d, k)) in rows.zip(boundary.distance.iter().zip(scales)) {
-        let factor = if d > 0.0 { k * boundary.mean_radius / d } else { 0.0 };
-        for ((o, v), r) in out.iter_mut().zip(row).zip(ray) {
-            *o = v + factor * r;
-        }
-    }
+/// `f_i`, how far each anomaly lies beyond its feature in units of the feature's own distance; `scales` are the `k_i`.
+pub fn ray_factors(factors: &mut Vec<f32>, boundary: &Boundary, scales: &[f32]) {
+    let of = |(&d, k): (&f32, &f32)| if d > 0.0 { k * boundary.mean_radius / d } else { 0.0 };
+    factors.clear();
+    factors.extend(boundary.distance.iter().zip(scales).map(of));
 }

@@ -137,11 +137,7 @@ impl HeadJob<'_> {
             self.draw(step, &mut batch);
             let source = match &centers {
                 Some(c) => BatchCenters::Fixed(c),
-                None => BatchCenters::Neighbours {
-                    features: &batch.bank,
-                    identity: &batch.bank_identity,
-                    batch_identity: &batch.identity,
-                },
+                None => BatchCenters::Neighbours { candidates: self.candidates(), identity: &batch.identity },
             };
             let losses =
                 trainer.step(&batch.features, source, &batch.scales, self.rates(step, total), self.threads);
@@ -166,6 +162,13 @@ impl HeadJob<'_> {
             }
         }
         Ok(average.unwrap_or(trainer.head))
+    }
+
+    fn candidates(&self) -> usize {
+        match self.settings.centers {
+            CenterRule::Neighbours(n) => n,
+            CenterRule::Positions => 0,
+        }
     }
 
     fn rates(&self, step: u64, total: u64) -> Rates {
@@ -232,39 +235,27 @@ impl HeadJob<'_> {
                 batch.identity = pictures.iter().flat_map(each).collect();
             }
             Batch::Patches(n) => {
-                let StepBatch { features, identity, scratch, .. } = batch;
-                self.random_patches(n, &mut rng, features, identity, scratch);
+                self.random_patches(n, &mut rng, batch);
             }
-        }
-        if let CenterRule::Neighbours(n) = self.settings.centers {
-            let StepBatch { bank, bank_identity, scratch, .. } = batch;
-            self.random_patches(n, &mut rng, bank, bank_identity, scratch);
         }
         let [low, high] = self.settings.synthesis_scale;
         batch.scales.clear();
         batch.scales.extend((0..batch.identity.len()).map(|_| low + (high - low) * rng.random::<f32>()));
     }
 
-    fn random_patches(
-        &self,
-        n: usize,
-        rng: &mut ChaCha8Rng,
-        features: &mut Vec<f32>,
-        identity: &mut Vec<u64>,
-        scratch: &mut Vec<f32>,
-    ) {
+    fn random_patches(&self, n: usize, rng: &mut ChaCha8Rng, batch: &mut StepBatch) {
         let embedding = self.cache.embedding(self.view);
         let (dim, positions) = (embedding.dim(), embedding.positions());
-        features.resize(n * dim, 0.0);
-        identity.clear();
-        for row in features.chunks_exact_mut(dim) {
+        batch.features.resize(n * dim, 0.0);
+        batch.identity.clear();
+        for row in batch.features.chunks_exact_mut(dim) {
             let picture = self.pictures[rng.random_range(0..self.pictures.len())];
             let position = rng.random_range(0..positions);
-            self.cache.gather(self.view, picture, position, row, scratch);
-            identity.push((picture * positions + position) as u64);
+            self.cache.gather(self.view, picture, position, row, &mut batch.scratch);
+            batch.identity.push((picture * positions + position) as u64);
         }
         if let Some(scale) = self.scale {
-            scale.apply(features);
+            scale.apply(&mut batch.features);
         }
     }
 }
@@ -276,9 +267,6 @@ struct StepBatch {
     features: Vec<f32>,
     /// Which patch each row is.
     identity: Vec<u64>,
-    /// Patches that may be centres, `[m, dim]`.
-    bank: Vec<f32>,
-    bank_identity: Vec<u64>,
     /// Synthesis scales, `[n]`.
     scales: Vec<f32>,
     scratch: Vec<f32>,

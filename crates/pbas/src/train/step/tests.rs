@@ -11,23 +11,23 @@ const HIDDEN: usize = 5;
 const ROWS: usize = 9;
 const BOUNDARY_WEIGHT: f64 = 0.7;
 
+/// `P(z)` of every row, in float64.
+fn projected(head: &Head, batch: &[f32]) -> Vec<Vec<f64>> {
+    let p = &head.projection;
+    let entry = |z: &[f32], i: usize| {
+        let weighted = (0..DIM).map(|j| f64::from(p.weight[i * DIM + j]) * f64::from(z[j]));
+        f64::from(p.bias[i]) + weighted.sum::<f64>()
+    };
+    batch.chunks_exact(DIM).map(|z| (0..DIM).map(|i| entry(z, i)).collect()).collect()
+}
+
 /// The losses as algorithm.md writes them, in float64, with the constants of the first evaluation: chosen centres and
 /// the rays that were added (no gradient reaches either).
-fn loss(head: &Head, batch: &[f32], centers: &Centers, nearest: &[usize], rays: &[f64]) -> f64 {
-    let (p, s) = (&head.projection, &head.discriminator);
-    let x: Vec<Vec<f64>> = batch
-        .chunks_exact(DIM)
-        .map(|z| {
-            (0..DIM)
-                .map(|i| {
-                    f64::from(p.bias[i])
-                        + (0..DIM).map(|j| f64::from(p.weight[i * DIM + j]) * f64::from(z[j])).sum::<f64>()
-                })
-                .collect()
-        })
-        .collect();
+fn loss(head: &Head, batch: &[f32], centers: &[f64], nearest: &[usize], rays: &[f64]) -> f64 {
+    let s = &head.discriminator;
+    let x = projected(head, batch);
     let distance = |row: &[f64], c: usize| {
-        row.iter().zip(&centers.data[c * DIM..]).map(|(a, b)| (a - f64::from(*b)).powi(2)).sum::<f64>().sqrt()
+        row.iter().zip(&centers[c * DIM..]).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt()
     };
     let radius = x.iter().zip(nearest).map(|(row, &c)| distance(row, c)).sum::<f64>() / ROWS as f64;
     let mut rows = x.clone();
@@ -72,19 +72,33 @@ fn gradients_agree_with_finite_differences() {
     }
     let mut random = |n: usize| -> Vec<f32> { (0..n).map(|_| rng.random_range(-1.0..1.0)).collect() };
     let (batch, centers) = (random(ROWS * DIM), Centers { dim: DIM, data: random(4 * DIM) });
+    let fixed: Vec<f64> = centers.data.iter().map(|&v| f64::from(v)).collect();
+    compare(&head, &batch, BatchCenters::Fixed(&centers), &fixed);
+    // Neighbours: the centres are rows of the batch, held where they are.
+    let identity: Vec<u64> = (0..ROWS as u64).collect();
+    let held: Vec<f64> = projected(&head, &batch).concat();
+    compare(&head, &batch, BatchCenters::Neighbours { candidates: ROWS, identity: &identity }, &held);
+    compare(&head, &batch, BatchCenters::Neighbours { candidates: 4, identity: &identity }, &held);
+}
+
+fn compare(head: &Head, batch: &[f32], source: BatchCenters<'_>, centers: &[f64]) {
     let scales: Vec<f32> = (0..ROWS).map(|i| 0.1 + 0.1 * i as f32).collect();
     let mut trainer = HeadTrainer::new(head.clone());
-    let losses = trainer.losses_and_gradients(
-        &batch,
-        BatchCenters::Fixed(&centers),
-        &scales,
-        BOUNDARY_WEIGHT as f32,
-        Threads::One,
-    );
+    let losses = trainer.losses_and_gradients(batch, source, &scales, BOUNDARY_WEIGHT as f32, Threads::One);
     let nearest = trainer.nearest.clone();
-    let (normal, synthetic) = trainer.features.split_at(ROWS * DIM);
-    let rays: Vec<f64> = normal.iter().zip(synthetic).map(|(a, b)| f64::from(b - a)).collect();
-    let direct = loss(&head, &batch, &centers, &nearest, &rays);
+    let x = projected(head, batch);
+    let radius = losses.boundary;
+    let rays: Vec<f64> = x
+        .iter()
+        .zip(&nearest)
+        .zip(&scales)
+        .flat_map(|((row, &c), &k)| {
+            let ray: Vec<f64> = row.iter().zip(&centers[c * DIM..]).map(|(a, b)| a - b).collect();
+            let length = ray.iter().map(|v| v * v).sum::<f64>().sqrt();
+            ray.into_iter().map(move |v| f64::from(k) * radius * v / length)
+        })
+        .collect();
+    let direct = loss(head, batch, centers, &nearest, &rays);
     let summed = BOUNDARY_WEIGHT * losses.boundary + losses.refinement;
     assert!((direct - summed).abs() < 1e-5, "{direct} {summed}");
 
@@ -94,15 +108,18 @@ fn gradients_agree_with_finite_differences() {
     // Positions of the trained tensors in `Head::tensors_mut`.
     for (tensor, gradient) in [0, 1, 2, 3, 4, 5, 8].into_iter().zip(gradients) {
         for i in 0..gradient.len() {
-            let step = 1e-2f32;
-            let mut at = |d: f32| {
+            // Small enough that few LeakyReLUs cross their kink, large enough for float32 weights.
+            let step = 1e-3f32;
+            let at = |d: f32| {
                 let mut moved = head.clone();
-                moved.tensors_mut()[tensor][i] += d;
-                loss(&moved, &batch, &centers, &nearest, &rays)
+                let weight = &mut moved.tensors_mut()[tensor][i];
+                let before = *weight;
+                *weight += d;
+                let moved_by = f64::from(*weight - before);
+                (loss(&moved, batch, centers, &nearest, &rays), moved_by)
             };
-            // Five-point rule: the error falls with the fourth power of the step.
-            let numeric = (8.0 * (at(step) - at(-step)) - (at(2.0 * step) - at(-2.0 * step)))
-                / (12.0 * f64::from(step));
+            let ((above, up), (below, down)) = (at(step), at(-step));
+            let numeric = (above - below) / (up - down);
             let analytic = f64::from(gradient[i]);
             assert!(
                 (numeric - analytic).abs() < 2e-3 + 1e-2 * numeric.abs(),
