@@ -255,6 +255,8 @@ fn embedded_network_has_the_documented_feature_layers() {
     assert_eq!(backbone.info.name, "efficientnet_lite0");
     assert_eq!(backbone.info.normalization, Normalization::LITE);
     assert!(backbone.info.licence.starts_with("Apache-2.0"), "{}", backbone.info.licence);
+    let note = include_str!("../weights/README.md");
+    assert!(note.contains(&backbone.info.weights_sha256), "weights/README.md is about another file");
     assert_eq!(backbone.feature_layers(), ["stride4", "stride8", "stride16", "stride32"]);
     let layers = backbone.graph.select(&backbone.feature_layers()).unwrap();
     // An odd size: "same" padding rounds up.
