@@ -52,6 +52,12 @@ impl Golden {
         }
     }
 
+    /// Names of all tensors.
+    pub fn names(&self) -> Vec<String> {
+        let file = SafeTensors::deserialize(&self.bytes).expect("a safetensors file");
+        file.names().into_iter().map(str::to_owned).collect()
+    }
+
     /// A metadata string.
     pub fn text(&self, key: &str) -> String {
         let (_, header) = SafeTensors::read_metadata(&self.bytes).expect("a safetensors header");
