@@ -59,17 +59,19 @@ pub struct Window {
 }
 
 impl Window {
-    /// Output length and zeros in front along one axis of `size`; `None` where the kernel does not fit.
+    /// Output length and zeros in front along one axis of `size`; `None` where the kernel does not fit (or a number
+    /// from a hostile file overflows).
     #[must_use]
     pub fn along(&self, size: usize) -> Option<(usize, usize)> {
         match self.padding {
             Padding::Same => {
-                let out = size.div_ceil(self.stride);
-                let total = ((out.max(1) - 1) * self.stride + self.kernel).saturating_sub(size);
-                (out > 0).then_some((out, total / 2))
+                let out = size.checked_div(self.stride)? + usize::from(!size.is_multiple_of(self.stride));
+                let reach = out.checked_sub(1)?.checked_mul(self.stride)?.checked_add(self.kernel)?;
+                Some((out, reach.saturating_sub(size) / 2))
             }
             Padding::Even(p) => {
-                (size + 2 * p >= self.kernel).then(|| ((size + 2 * p - self.kernel) / self.stride + 1, p))
+                let padded = p.checked_mul(2)?.checked_add(size)?;
+                Some((padded.checked_sub(self.kernel)?.checked_div(self.stride)? + 1, p))
             }
         }
     }

@@ -58,24 +58,27 @@ pub fn infer(graph: &Graph, height: usize, width: usize) -> Result<Vec<Shape>> {
                 ))),
             }
         };
-        let expect = |what: &str, found: usize, expected: usize| -> Result<()> {
-            if found == expected {
+        let expect = |what: &str, found: usize, factors: &[usize]| -> Result<()> {
+            let expected = factors.iter().try_fold(1usize, |product, &f| product.checked_mul(f));
+            if expected == Some(found) {
                 return Ok(());
             }
+            let expected =
+                expected.map_or_else(|| format!("{factors:?} (too many to count)"), |e| e.to_string());
             Err(Error::shape(format!("node `{name}`: expected {expected} {what}, found {found}")))
         };
         let shape = match &node.op {
             Op::Input { channels } => Shape { height, width, channels: *channels },
             Op::Conv2d { window, out_channels, weight, bias, .. } => {
                 let channels_in = input.map_or(0, |s| s.channels);
-                expect("weights", weight.len(), out_channels * window.kernel * window.kernel * channels_in)?;
-                expect("biases", bias.len(), *out_channels)?;
+                expect("weights", weight.len(), &[*out_channels, window.kernel, window.kernel, channels_in])?;
+                expect("biases", bias.len(), &[*out_channels])?;
                 windowed(*out_channels, window)?
             }
             Op::DepthwiseConv2d { window, weight, bias, .. } => {
                 let channels = input.map_or(0, |s| s.channels);
-                expect("weights", weight.len(), window.kernel * window.kernel * channels)?;
-                expect("biases", bias.len(), channels)?;
+                expect("weights", weight.len(), &[window.kernel, window.kernel, channels])?;
+                expect("biases", bias.len(), &[channels])?;
                 windowed(channels, window)?
             }
             Op::MaxPool { window } => windowed(input.map_or(0, |s| s.channels), window)?,

@@ -2,11 +2,17 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::detector::image_score;
 use crate::score::{ScoreMap, top_share_mean};
 use crate::settings::Scoring;
 use crate::view::ViewScale;
 
-/// Least deviation, so that identical pictures do not divide by zero.
+/// Least deviation of image scores in units of the deviation of patch logits: with one picture, or identical ones, there
+/// is no spread to go by, and scores must stay readable.
+const LEAST_SHARE: f64 = 0.05;
+/// Least deviation of the views' sum, in the unit of its members.
+const LEAST_SUM_DEVIATION: f64 = 0.1;
+/// Least deviation of patch logits.
 const LEAST_DEVIATION: f64 = 1e-6;
 
 /// How the threshold was found.
@@ -27,25 +33,30 @@ pub struct Calibration {
 impl Calibration {
     /// The false-reject rate that the highest of `n` scores supports: a new good picture, drawn as these were, is
     /// the highest of `n + 1` with probability `1 / (n + 1)` at most (exchangeability).
+    ///
+    /// `None` where the pictures were trained on: their scores promise nothing. With fold heads a good picture is scored
+    /// by one head and a new picture by the mean of all, whose scores spread less, so the rate is an upper estimate.
     #[must_use]
-    pub fn false_reject_rate(&self) -> f64 {
-        1.0 / (self.pictures as f64 + 1.0)
+    pub fn false_reject_rate(&self) -> Option<f64> {
+        self.held_out.then(|| 1.0 / (self.pictures as f64 + 1.0))
     }
 }
 
-/// Mean and standard deviation; the deviation is never below [`LEAST_DEVIATION`].
-fn moments(values: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
+/// Mean and standard deviation; the deviation is never below `least`.
+fn moments(values: impl Iterator<Item = f64> + Clone, least: f64) -> (f64, f64) {
     let n = values.clone().count().max(1) as f64;
     let mean = values.clone().sum::<f64>() / n;
     let var = values.map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
-    (mean, var.sqrt().max(LEAST_DEVIATION))
+    (mean, var.sqrt().max(least))
 }
 
 /// The scale of a view from the patch logits of its good pictures, one list a picture.
 #[must_use]
 pub fn view_scale(pictures: &[Vec<f32>], scoring: Scoring) -> ViewScale {
-    let (image_mean, image_deviation) = moments(pictures.iter().map(|p| image_logit(p, scoring)));
-    let (patch_mean, patch_deviation) = moments(pictures.iter().flatten().map(|&v| f64::from(v)));
+    let patches = pictures.iter().flatten().map(|&v| f64::from(v));
+    let (patch_mean, patch_deviation) = moments(patches, LEAST_DEVIATION);
+    let images = pictures.iter().map(|p| image_logit(p, scoring));
+    let (image_mean, image_deviation) = moments(images, LEAST_SHARE * patch_deviation);
     ViewScale { image_mean, image_deviation, patch_mean, patch_deviation }
 }
 
@@ -64,11 +75,11 @@ pub fn image_logit(patches: &[f32], scoring: Scoring) -> f64 {
 pub fn calibrate(sums: &[f64], map_peaks: &[f64], scoring: Scoring, held_out: bool) -> Calibration {
     let combined_deviation = match scoring {
         Scoring::Sigmoid => 1.0,
-        Scoring::Deviations { .. } => moments(sums.iter().copied()).1,
+        Scoring::Deviations { .. } => moments(sums.iter().copied(), LEAST_SUM_DEVIATION).1,
     };
     let highest = |v: &[f64]| v.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     Calibration {
-        threshold: highest(sums) / combined_deviation,
+        threshold: image_score(highest(sums) / combined_deviation, scoring),
         pixel_threshold: highest(map_peaks),
         pictures: sums.len(),
         held_out,
@@ -92,7 +103,7 @@ mod tests {
             calibrate(&[1.0, 3.0, 5.0], &[0.5, 0.25, 0.125], Scoring::Deviations { top_share: 0.01 }, true);
         assert!((c.combined_deviation - 2.0).abs() < 1e-12);
         assert!((c.threshold - 2.5).abs() < 1e-12);
-        assert_eq!((c.pixel_threshold, c.false_reject_rate()), (0.5, 0.25));
+        assert_eq!((c.pixel_threshold, c.false_reject_rate()), (0.5, Some(0.25)));
         let same = calibrate(&[1.0; 4], &[0.0; 4], Scoring::Deviations { top_share: 0.01 }, true);
         assert!(same.threshold.is_finite());
         let s = view_scale(&[vec![1.0, 3.0], vec![1.0, 5.0]], Scoring::Deviations { top_share: 0.5 });

@@ -32,6 +32,8 @@ pub enum Verdict {
 pub struct Prediction {
     /// Deviations above good pictures, or the published sigmoid in 0..1 (see [`Scoring`]).
     pub image_score: f64,
+    /// Ranks pictures as `image_score` does, but without the ties of a sigmoid at 1: with [`Scoring::Sigmoid`] the logit.
+    pub rank_score: f64,
     /// What the score is held against.
     pub threshold: f64,
     /// The verdict.
@@ -157,17 +159,20 @@ impl Detector {
             patches.push(logits);
         }
         let placement = placement.ok_or_else(|| Error::input("model: no view has the size of the map"))?;
-        let (sum, map) = combine(&self.runners, &patches, self.model.settings.scoring)?;
+        let scoring = self.model.settings.scoring;
+        let (sum, map) = combine(&self.runners, &patches, scoring)?;
         let calibration = &self.model.calibration;
-        let image_score = sum / calibration.combined_deviation;
+        let rank_score = sum / calibration.combined_deviation;
+        let image_score = image_score(rank_score, scoring);
         if !image_score.is_finite() {
             return Err(Error::input("the score of this picture is not a number; the model is damaged"));
         }
         let found = regions(&map, calibration.pixel_threshold as f32, 1)?;
         let (width, height) = (picture.width, picture.height);
-        let regions = found.into_iter().map(|r| to_picture(r, &placement, width, height)).collect();
+        let regions = found.into_iter().filter_map(|r| to_picture(r, &placement, width, height)).collect();
         Ok(Prediction {
             image_score,
+            rank_score,
             threshold: calibration.threshold,
             verdict: if image_score > calibration.threshold { Verdict::Anomalous } else { Verdict::Normal },
             width,
@@ -180,7 +185,15 @@ impl Detector {
     }
 }
 
-/// Sum of the views' image scores (not yet divided by its deviation) and the mean of their maps.
+/// What a user is shown for a rank score.
+pub(crate) fn image_score(rank_score: f64, scoring: Scoring) -> f64 {
+    match scoring {
+        Scoring::Sigmoid => 1.0 / (1.0 + (-rank_score).exp()),
+        Scoring::Deviations { .. } => rank_score,
+    }
+}
+
+/// Sum of the views' rank scores (not yet divided by its deviation) and the mean of their maps.
 ///
 /// # Errors
 /// As [`ViewRunner::map`].
@@ -195,7 +208,7 @@ pub(crate) fn combine(
         let image = image_logit(logits, scoring);
         let values: Vec<f32> = match scoring {
             Scoring::Sigmoid => {
-                sum += f64::from(sigmoid(image as f32));
+                sum += image;
                 logits.iter().map(|&v| sigmoid(v)).collect()
             }
             Scoring::Deviations { .. } => {
@@ -217,10 +230,14 @@ pub(crate) fn combine(
     Ok((sum, map))
 }
 
-/// A region of the map in pixels of the picture: the smallest rectangle of whole pixels around it.
-fn to_picture(region: Region, placement: &Placement, width: usize, height: usize) -> Region {
+/// A region of the map in pixels of the picture: the smallest rectangle of whole pixels around it; `None` where it lies in
+/// the padding alone.
+fn to_picture(region: Region, placement: &Placement, width: usize, height: usize) -> Option<Region> {
     let corner = [region.x as f64, region.y as f64, region.width as f64, region.height as f64];
     let [x, y, w, h] = placement.rect_to_original(corner);
+    if w <= 0.0 || h <= 0.0 {
+        return None;
+    }
     // Rounding errors of the affine map must not add a pixel.
     let (left, top) = ((x + 1e-6).floor() as usize, (y + 1e-6).floor() as usize);
     let (left, top) = (left.min(width - 1), top.min(height - 1));
@@ -229,5 +246,5 @@ fn to_picture(region: Region, placement: &Placement, width: usize, height: usize
     let area = region.area as f64 / (placement.x.scale * placement.y.scale);
     let (width, height) = (right - left, bottom - top);
     let area = (area.round() as usize).clamp(1, width * height);
-    Region { x: left, y: top, width, height, area, peak: region.peak }
+    Some(Region { x: left, y: top, width, height, area, peak: region.peak })
 }

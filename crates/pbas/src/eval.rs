@@ -75,6 +75,8 @@ pub struct SampleScore {
     pub defect_type: String,
     /// Score.
     pub image_score: f64,
+    /// What the ranking figures are made of (see [`Prediction::rank_score`]).
+    pub rank_score: f64,
     /// Verdict.
     pub verdict: Verdict,
 }
@@ -161,10 +163,15 @@ pub fn evaluate(
                 None
             });
             if let Some(pixels) = &mut pixels {
-                match (&mask, sample.label) {
-                    (Some(m), _) => pixels.add(&prediction.map, Some(&geometry.apply_mask(m)?))?,
-                    (None, Label::Good) => pixels.add(&prediction.map, None)?,
-                    (None, Label::Defective) => {}
+                let added = match (&mask, sample.label) {
+                    (Some(m), _) => {
+                        geometry.apply_mask(m).and_then(|m| pixels.add(&prediction.map, Some(&m)))
+                    }
+                    (None, Label::Good) => pixels.add(&prediction.map, None),
+                    (None, Label::Defective) => Ok(()),
+                };
+                if let Err(e) = added {
+                    notes.push(format!("`{}` leaves the pixel figures: {}", sample.name, chain(&e)));
                 }
             }
             each(Judged { sample, picture: &picture, mask: mask.as_ref(), prediction: &prediction })?;
@@ -172,6 +179,7 @@ pub fn evaluate(
                 path: sample.name.clone(),
                 defect_type: sample.defect_type.clone(),
                 image_score: prediction.image_score,
+                rank_score: prediction.rank_score,
                 verdict: prediction.verdict,
             });
         }
@@ -221,7 +229,7 @@ fn summarize(
     let is_good = |s: &&SampleScore| s.defect_type == "good";
     let good: Vec<&SampleScore> = samples.iter().filter(is_good).collect();
     let curve = |chosen: &[&SampleScore]| -> Result<RankingCurve> {
-        let scores: Vec<f32> = chosen.iter().map(|s| s.image_score as f32).collect();
+        let scores: Vec<f32> = chosen.iter().map(|s| s.rank_score as f32).collect();
         let positive: Vec<bool> = chosen.iter().map(|s| s.defect_type != "good").collect();
         RankingCurve::new(&scores, &positive)
     };

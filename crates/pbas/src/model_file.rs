@@ -73,17 +73,20 @@ struct ViewDescription {
 /// A folder that is missing or not writable, a full disk; an existing file is then as it was.
 pub fn save(model: &Model, path: &Path) -> Result<()> {
     let bytes = to_bytes(model)?;
+    // A model that could not be loaded again must not replace one that can.
+    from_bytes(&bytes, &path.display().to_string())?;
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let fail = |e: std::io::Error| Error::io("cannot write model", path, e);
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(fail)?;
-    file.write_all(&bytes).map_err(fail)?;
-    file.as_file().sync_all().map_err(fail)?;
+    let mut builder = tempfile::Builder::new();
     #[cfg(unix)]
     {
-        // A temporary file is private; a model is an ordinary file.
+        // A temporary file is for its owner alone; a model is as readable as any other file (umask applies).
         use std::os::unix::fs::PermissionsExt;
-        file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644)).map_err(fail)?;
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
+    let mut file = builder.tempfile_in(folder).map_err(fail)?;
+    file.write_all(&bytes).map_err(fail)?;
+    file.as_file().sync_all().map_err(fail)?;
     file.persist(path).map_err(|e| fail(e.error))?;
     Ok(())
 }
@@ -136,10 +139,10 @@ pub fn to_bytes(model: &Model) -> Result<Vec<u8>> {
             for (name, shape, data) in head.tensors() {
                 put(format!("view{v}.head{h}.{name}"), shape, data);
             }
-        }
-        if let Some(s) = &view.feature_scale {
-            put(format!("view{v}.feature_mean"), vec![s.mean.len()], &s.mean);
-            put(format!("view{v}.feature_deviation"), vec![s.deviation.len()], &s.deviation);
+            if let Some(s) = &head.feature_scale {
+                put(format!("view{v}.head{h}.feature_mean"), vec![s.mean.len()], &s.mean);
+                put(format!("view{v}.head{h}.feature_deviation"), vec![s.deviation.len()], &s.deviation);
+            }
         }
         let first = view.heads.first().ok_or_else(|| Error::input("a view without heads"))?;
         views.push(ViewDescription {
@@ -147,7 +150,7 @@ pub fn to_bytes(model: &Model) -> Result<Vec<u8>> {
             dim: first.projection.dim,
             hidden: first.discriminator.hidden,
             heads: view.heads.len(),
-            standardized: view.feature_scale.is_some(),
+            standardized: first.feature_scale.is_some(),
             scale: view.scale,
         });
     }
@@ -229,6 +232,12 @@ pub fn from_bytes(bytes: &[u8], name: &str) -> Result<Model> {
     }
     let graph = d.graph.with_tensors(of_backbone)?;
     infer(&graph, PATTERN_SIDE, PATTERN_SIDE)?;
+    let n = d.backbone.normalization;
+    if !n.mean.iter().chain(&n.std).all(|v| v.is_finite()) || n.std.iter().any(|&s| s <= 0.0) {
+        return Err(Error::input(format!(
+            "normalisation: expected finite means and positive deviations, found {n:?}"
+        )));
+    }
     let finite = [d.calibration.threshold, d.calibration.pixel_threshold, d.calibration.combined_deviation];
     if !finite.iter().all(|v| v.is_finite()) || d.calibration.combined_deviation <= 0.0 {
         return Err(Error::input(format!("calibration: expected finite numbers, found {finite:?}")));
@@ -259,11 +268,10 @@ fn verify_checksum(bytes: &[u8], expected: &str) -> Result<()> {
     Ok(())
 }
 
-fn read_view(
-    v: usize,
-    d: &ViewDescription,
-    take: &mut dyn FnMut(String, &[usize]) -> Result<Vec<f32>>,
-) -> Result<View> {
+/// Takes a tensor by name, or says that it is missing or of another shape.
+type Take<'t> = dyn FnMut(String, &[usize]) -> Result<Vec<f32>> + 't;
+
+fn read_view(v: usize, d: &ViewDescription, take: &mut Take<'_>) -> Result<View> {
     let range = |what: &str, found: usize, most: usize| {
         if (1..=most).contains(&found) {
             return Ok(());
@@ -273,8 +281,13 @@ fn read_view(
     range("entries of a feature", d.dim, 1 << 16)?;
     range("hidden units", d.hidden, 8192)?;
     range("heads", d.heads, 16)?;
-    range("width", d.size.width, 4096)?;
-    range("height", d.size.height, 4096)?;
+    for side in [d.size.width, d.size.height] {
+        if !(32..=4096).contains(&side) {
+            return Err(Error::input(format!(
+                "view {v}: size: expected 32 to 4096 pixels a side, found {side}"
+            )));
+        }
+    }
     let s = d.scale;
     let scale_ok = [s.image_mean, s.patch_mean].iter().all(|v| v.is_finite())
         && [s.image_deviation, s.patch_deviation].iter().all(|v| v.is_finite() && *v > 0.0);
@@ -302,19 +315,18 @@ fn read_view(
                 running_var: get("discriminator.running_var", &[h])?,
                 output: get("discriminator.output", &[1, h])?,
             },
+            feature_scale: if d.standardized {
+                let (mean, deviation) = (get("feature_mean", &[n])?, get("feature_deviation", &[n])?);
+                if deviation.iter().any(|&d| d <= 0.0) {
+                    return Err(Error::input(format!("view {v}: expected positive feature deviations")));
+                }
+                Some(FeatureScale { mean, deviation })
+            } else {
+                None
+            },
         });
     }
-    let feature_scale = if d.standardized {
-        let mean = take(format!("view{v}.feature_mean"), &[n])?;
-        let deviation = take(format!("view{v}.feature_deviation"), &[n])?;
-        if deviation.iter().any(|&d| d <= 0.0) {
-            return Err(Error::input(format!("view {v}: expected positive feature deviations")));
-        }
-        Some(FeatureScale { mean, deviation })
-    } else {
-        None
-    };
-    Ok(View { size: d.size, heads, feature_scale, scale: d.scale })
+    Ok(View { size: d.size, heads, scale: d.scale })
 }
 
 /// Mean logit of every head on a fixed pattern, view after view: the network and the heads are run as for a picture, at a
@@ -339,7 +351,7 @@ fn self_test(model: &Model) -> Result<Vec<f64>> {
         if view.heads.iter().any(|h| h.projection.dim != features.dim) {
             return Err(Error::input(format!("heads: expected {} entries a feature", features.dim)));
         }
-        let folded = FoldedHead::new(&view.heads.iter().collect::<Vec<_>>(), view.feature_scale.as_ref());
+        let folded = FoldedHead::new(&view.heads.iter().collect::<Vec<_>>());
         let logits = folded.logits(&features.data, Threads::One);
         for h in 0..folded.heads() {
             let of_head = logits.iter().skip(h).step_by(folded.heads());

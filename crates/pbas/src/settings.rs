@@ -142,7 +142,7 @@ impl Settings {
                     hidden: 256,
                     batch: Batch::Patches(1296),
                     length: Length::Steps(400),
-                    centers: CenterRule::Neighbours(648),
+                    centers: CenterRule::Neighbours(324),
                     synthesis_scale: [0.05, 0.6],
                     boundary_weight: 0.1,
                     projection_rate: 1e-3,
@@ -216,11 +216,37 @@ impl Settings {
         need(scale_ok, "synthesis scale", "a range within 0 (excluded) to 10", &h.synthesis_scale)?;
         need((1..=16).contains(&self.folds), "folds", "1 to 16", &self.folds)?;
         need(!self.feature_layers.is_empty(), "feature layers", "at least one", &self.feature_layers)?;
+        let unique: std::collections::BTreeSet<_> = self.feature_layers.iter().collect();
+        let each_once = unique.len() == self.feature_layers.len();
+        need(each_once, "feature layers", "each of them once", &self.feature_layers)?;
+        if let CenterRule::Neighbours(n) = h.centers {
+            need(count(n) && batch > 1, "neighbours", "1 to 1000000 and a batch of 2 or more", &(n, batch))?;
+        }
+        for (what, value) in [
+            ("projection rate", h.projection_rate),
+            ("discriminator rate", h.discriminator_rate),
+            ("projection decay", h.projection_decay),
+            ("discriminator decay", h.discriminator_decay),
+            ("boundary weight", h.boundary_weight),
+        ] {
+            need((0.0..=100.0).contains(&value), what, "0 to 100", &value)?;
+        }
+        let averaging_ok = h.averaging.is_none_or(|a| (0.0..1.0).contains(&a));
+        need(averaging_ok, "averaging", "0 to 1 (excluded)", &h.averaging)?;
         if let Sizes::Fixed(sizes) = &self.sizes {
             need((1..=8).contains(&sizes.len()), "sizes", "1 to 8 of them", &sizes.len())?;
             for s in sizes {
                 let ok = (32..=4096).contains(&s.height) && (32..=4096).contains(&s.width);
                 need(ok, "size", "32 to 4096 pixels a side", &(s.width, s.height))?;
+                if let Fit::Crop { resize } = self.fit {
+                    let expected = format!("at least the crop of {} x {}", s.width, s.height);
+                    need(
+                        resize >= s.width.max(s.height),
+                        "shorter side before the crop",
+                        &expected,
+                        &resize,
+                    )?;
+                }
             }
         }
         match self.scoring {
@@ -228,7 +254,7 @@ impl Settings {
                 need(top_share > 0.0 && top_share <= 1.0, "top share", "above 0 and at most 1", &top_share)?;
             }
             Scoring::Sigmoid => {
-                let one = !matches!(&self.sizes, Sizes::Fixed(s) if s.len() > 1);
+                let one = matches!(&self.sizes, Sizes::Fixed(s) if s.len() == 1);
                 need(one, "sizes", "one with the paper preset's scoring", &self.sizes)?;
             }
         }

@@ -59,6 +59,7 @@ fn head(golden: &Golden, stage: &str) -> Head {
             running_var: get("discriminator.body.block1.1.running_var"),
             output: get("discriminator.tail.0.weight"),
         },
+        feature_scale: None,
     }
 }
 
@@ -162,7 +163,7 @@ fn golden_training_and_prediction() {
 
         let (shape, expected) = golden.tensor("predict.patch_score");
         let score = |head: &Head| -> Vec<f32> {
-            let folded = FoldedHead::new(&[head], None);
+            let folded = FoldedHead::new(&[head]);
             features.iter().flat_map(|z| folded.logits(z, Threads::One)).map(sigmoid).collect()
         };
         let worst = |f: &[f32]| f.iter().zip(&expected).map(|(f, e)| (f - e).abs()).fold(0.0, f32::max);

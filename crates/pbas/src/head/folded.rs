@@ -4,7 +4,7 @@
 use pbas_nn::linalg::{Mat, Threads, gemm_into};
 use rayon::prelude::*;
 
-use super::{BATCH_NORM_EPS, FeatureScale, Head, LEAKY_SLOPE};
+use super::{BATCH_NORM_EPS, Head, LEAKY_SLOPE};
 
 /// Positions scored at a time: their hidden values stay in the second-level cache.
 const BAND: usize = 128;
@@ -25,12 +25,12 @@ pub struct FoldedHead {
 
 impl FoldedHead {
     /// Folds `A = G W1 P R`, `b = G (W1 (p - P R m) + b1 - mean) + beta` with `G` the BatchNorm's scale, `R` and `m`
-    /// the feature scale's reciprocal deviation and mean; in float64.
+    /// the reciprocal deviation and the mean of the head's feature scale; in float64.
     ///
     /// # Panics
     /// If `heads` is empty or its members differ in size.
     #[must_use]
-    pub fn new(heads: &[&Head], scale: Option<&FeatureScale>) -> Self {
+    pub fn new(heads: &[&Head]) -> Self {
         let (dim, hidden) = (heads[0].projection.dim, heads[0].discriminator.hidden);
         let mut folded =
             Self { dim, hidden, heads: heads.len(), weight: vec![], bias: vec![], output: vec![] };
@@ -51,7 +51,7 @@ impl FoldedHead {
                             *r += w * f64::from(*v);
                         }
                     }
-                    if let Some(scale) = scale {
+                    if let Some(scale) = &head.feature_scale {
                         for j in 0..dim {
                             row[j] /= f64::from(scale.deviation[j]);
                             bias -= row[j] * f64::from(scale.mean[j]);
@@ -137,9 +137,11 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
 
     use super::*;
+    use crate::head::FeatureScale;
 
     /// Scale, project, first layer, BatchNorm, LeakyReLU, last layer, one after the other in float64.
-    fn reference(head: &Head, scale: &FeatureScale, z: &[f32]) -> f64 {
+    fn reference(head: &Head, z: &[f32]) -> f64 {
+        let scale = head.feature_scale.as_ref().unwrap();
         let (p, s) = (&head.projection, &head.discriminator);
         let z: Vec<f64> =
             (0..p.dim).map(|j| f64::from(z[j] - scale.mean[j]) / f64::from(scale.deviation[j])).collect();
@@ -172,14 +174,16 @@ mod tests {
         }
         let mut random =
             |n: usize, low: f32| -> Vec<f32> { (0..n).map(|_| rng.random_range(low..2.0)).collect() };
-        let scale = FeatureScale { mean: random(dim, -2.0), deviation: random(dim, 0.2) };
+        for head in &mut heads {
+            head.feature_scale = Some(FeatureScale { mean: random(dim, -2.0), deviation: random(dim, 0.2) });
+        }
         let features = random(301 * dim, -2.0);
-        let folded = FoldedHead::new(&heads.iter().collect::<Vec<_>>(), Some(&scale));
+        let folded = FoldedHead::new(&heads.iter().collect::<Vec<_>>());
         let logits = folded.logits(&features, Threads::One);
         assert_eq!(logits, folded.logits(&features, Threads::All), "threads changed a logit");
         for (position, z) in features.chunks_exact(dim).enumerate() {
             for (h, head) in heads.iter().enumerate() {
-                let (fast, slow) = (f64::from(logits[position * 3 + h]), reference(head, &scale, z));
+                let (fast, slow) = (f64::from(logits[position * 3 + h]), reference(head, z));
                 assert!((fast - slow).abs() < 2e-4 * slow.abs().max(1.0), "{fast} {slow}");
             }
         }

@@ -57,6 +57,8 @@ pub struct Head {
     pub projection: Projection,
     /// Trained with AdamW.
     pub discriminator: Discriminator,
+    /// Scale on which patch features enter, from the pictures that the head trains on; `None`: as they are.
+    pub feature_scale: Option<FeatureScale>,
 }
 
 impl Head {
@@ -86,10 +88,10 @@ impl Head {
             running_var: vec![1.0; hidden],
             output,
         };
-        Self { projection, discriminator }
+        Self { projection, discriminator, feature_scale: None }
     }
 
-    /// The values of every tensor with its name and shape, in a fixed order.
+    /// The values of every trained tensor with its name and shape, in a fixed order.
     #[must_use]
     pub fn tensors(&self) -> Vec<(&'static str, Vec<usize>, &Vec<f32>)> {
         let (p, s) = (&self.projection, &self.discriminator);
@@ -107,7 +109,7 @@ impl Head {
         ]
     }
 
-    /// The values of every tensor for writing, in the order of [`Head::tensors`].
+    /// The values of every trained tensor for writing, in the order of [`Head::tensors`].
     pub fn tensors_mut(&mut self) -> [&mut Vec<f32>; 9] {
         let (p, s) = (&mut self.projection, &mut self.discriminator);
         [

@@ -113,10 +113,13 @@ impl Checkpoints {
         Ok(true)
     }
 
-    /// Removes the folder of a finished run.
-    pub fn remove(&self) {
-        // A leftover folder harms nobody: the next run checks whose it is.
-        let _ = std::fs::remove_dir_all(&self.folder);
+    /// Removes the checkpoints of a finished run, and the folder if nothing else is in it. What cannot be removed
+    /// harms nobody: the next run checks whose it is.
+    pub fn remove(&self, views: usize, heads: usize) {
+        for (view, head) in (0..views).flat_map(|v| (0..heads).map(move |h| (v, h))) {
+            let _ = std::fs::remove_file(self.path(view, head));
+        }
+        let _ = std::fs::remove_dir(&self.folder);
     }
 
     /// The folder.

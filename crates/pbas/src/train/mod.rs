@@ -24,7 +24,7 @@ use sha2::{Digest, Sha256};
 use self::checkpoint::Checkpoints;
 use self::feature_cache::{FeatureCache, Survey};
 use self::observer::Observer;
-use self::trainer::{HeadJob, Stream, feature_scale, stream};
+use self::trainer::{HeadJob, Stream, stream};
 use crate::backbone::{Backbone, hex};
 use crate::calibrate::{calibrate, peak, view_scale};
 use crate::detector::{Model, Provenance, combine};
@@ -69,6 +69,16 @@ pub struct Training {
     pub model: Model,
     /// Pictures that could not be read and were left out, with the reason.
     pub skipped: Vec<(PathBuf, Error)>,
+    checkpoints: Option<Checkpoints>,
+}
+
+impl Training {
+    /// Removes the checkpoints; to be called once the model is saved.
+    pub fn remove_checkpoints(&self) {
+        if let Some(c) = &self.checkpoints {
+            c.remove(self.model.views.len(), self.model.views.first().map_or(0, |v| v.heads.len()));
+        }
+    }
 }
 
 /// Which pictures each head trains on, and which head scores each picture.
@@ -90,6 +100,7 @@ pub fn train(job: TrainJob<'_>, observer: &dyn Observer) -> Result<Training> {
     let decode = DecodeOptions { apply_orientation: settings.apply_orientation, ..DecodeOptions::default() };
     let sizes = resolve_sizes(&settings, job.pictures, &decode)?;
     settings.sizes = Sizes::Fixed(sizes.clone());
+    settings.validate()?;
     let extractors = sizes.iter().map(|&size| {
         let geometry = Geometry { fit: settings.fit, size };
         Extractor::new(&job.backbone, geometry, &settings.feature_layers, settings.pooling)
@@ -121,10 +132,7 @@ pub fn train(job: TrainJob<'_>, observer: &dyn Observer) -> Result<Training> {
     let names: Vec<&str> = settings.feature_layers.iter().map(String::as_str).collect();
     let backbone = Backbone { graph: job.backbone.graph.select(&names)?, info: job.backbone.info };
     let model = finish(backbone, settings, views, &cache, &deal, provenance, observer)?;
-    if let Some(c) = checkpoints {
-        c.remove();
-    }
-    Ok(Training { model, skipped: survey.skipped })
+    Ok(Training { model, skipped: survey.skipped, checkpoints })
 }
 
 fn resolve_sizes(
@@ -197,10 +205,6 @@ fn train_heads(
     checkpoints: Option<&Checkpoints>,
     observer: &dyn Observer,
 ) -> Result<Vec<View>> {
-    let scales: Vec<_> = (0..sizes.len())
-        .into_par_iter()
-        .map(|v| settings.head.standardize.then(|| feature_scale(cache, v, settings.seed)))
-        .collect();
     let heads = deal.train.len();
     let count = sizes.len() * heads;
     // Heads side by side where there are enough of them: then nobody waits for anybody. The result is the same.
@@ -209,7 +213,6 @@ fn train_heads(
         .map(|i| HeadJob {
             cache,
             settings: &settings.head,
-            scale: scales[i / heads].as_ref(),
             view: i / heads,
             head: i % heads,
             pictures: &deal.train[i % heads],
@@ -227,10 +230,9 @@ fn train_heads(
     };
     observer.end();
     let mut trained = results.into_iter().collect::<Result<Vec<_>>>()?.into_iter();
-    let views = sizes.iter().zip(scales).map(|(&size, feature_scale)| View {
+    let views = sizes.iter().map(|&size| View {
         size,
         heads: trained.by_ref().take(heads).collect(),
-        feature_scale,
         scale: view_scale(&[], settings.scoring), // Set once the good pictures are scored.
     });
     Ok(views.collect())
@@ -250,8 +252,7 @@ fn finish(
     // patches[view][picture]
     let mut patches: Vec<Vec<Vec<f32>>> = Vec::new();
     for (v, view) in views.iter_mut().enumerate() {
-        let folded: Vec<FoldedHead> =
-            view.heads.iter().map(|h| FoldedHead::new(&[h], view.feature_scale.as_ref())).collect();
+        let folded: Vec<FoldedHead> = view.heads.iter().map(|h| FoldedHead::new(&[h])).collect();
         let embedding = cache.embedding(v);
         let len = embedding.positions() * embedding.dim();
         let score = |(features, scratch): &mut (Vec<f32>, Vec<f32>), &(picture, head): &(usize, usize)| {

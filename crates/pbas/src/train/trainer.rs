@@ -52,7 +52,6 @@ pub(super) fn stream(seed: u64, kind: Stream, view: usize, head: usize, index: u
 pub(super) struct HeadJob<'a> {
     pub cache: &'a FeatureCache,
     pub settings: &'a HeadSettings,
-    pub scale: Option<&'a FeatureScale>,
     pub view: usize,
     pub head: usize,
     /// Pictures it may see.
@@ -63,14 +62,16 @@ pub(super) struct HeadJob<'a> {
     pub threads: Threads,
 }
 
-/// Mean and deviation of each entry over a sample of the patches of all pictures.
-pub(super) fn feature_scale(cache: &FeatureCache, view: usize, seed: u64) -> FeatureScale {
+/// Mean and deviation of each entry over a sample of the patches of the pictures that the head may see.
+fn feature_scale(job: &HeadJob<'_>) -> FeatureScale {
+    let HeadJob { cache, view, pictures, .. } = *job;
     let (dim, positions) = (cache.embedding(view).dim(), cache.embedding(view).positions());
-    let mut rng = stream(seed, Stream::Scale, view, 0, 0);
+    let mut rng = stream(job.seed, Stream::Scale, view, job.head, 0);
     let (mut row, mut scratch) = (vec![0.0f32; dim], Vec::new());
     let (mut sum, mut squares) = (vec![0.0f64; dim], vec![0.0f64; dim]);
     for _ in 0..SCALE_SAMPLE {
-        let (picture, position) = (rng.random_range(0..cache.pictures()), rng.random_range(0..positions));
+        let picture = pictures[rng.random_range(0..pictures.len())];
+        let position = rng.random_range(0..positions);
         cache.gather(view, picture, position, &mut row, &mut scratch);
         for (j, &v) in row.iter().enumerate() {
             sum[j] += f64::from(v);
@@ -117,9 +118,12 @@ impl HeadJob<'_> {
     pub(super) fn run(&self, observer: &dyn Observer) -> Result<Head> {
         let dim = self.cache.embedding(self.view).dim();
         let mut rng = stream(self.seed, Stream::Initial, self.view, self.head, 0);
-        let initial = Head::initial(dim, self.settings.hidden, &mut rng);
+        let mut initial = Head::initial(dim, self.settings.hidden, &mut rng);
+        initial.feature_scale = self.settings.standardize.then(|| feature_scale(self));
+        let scale = initial.feature_scale.clone();
+        let scale = scale.as_ref();
         let centers = match self.settings.centers {
-            CenterRule::Positions => Some(self.align_centers(&initial)),
+            CenterRule::Positions => Some(self.align_centers(&initial, scale)),
             CenterRule::Neighbours(_) => None,
         };
         let mut average = self.settings.averaging.map(|_| initial.clone());
@@ -135,6 +139,9 @@ impl HeadJob<'_> {
         while trainer.steps < total {
             let step = trainer.steps;
             self.draw(step, &mut batch);
+            if let Some(scale) = scale {
+                scale.apply(&mut batch.features);
+            }
             let source = match &centers {
                 Some(c) => BatchCenters::Fixed(c),
                 None => BatchCenters::Neighbours { candidates: self.candidates(), identity: &batch.identity },
@@ -188,7 +195,7 @@ impl HeadJob<'_> {
     }
 
     /// Feature alignment over the pictures once, in order, in batches (algorithm.md, section 3).
-    fn align_centers(&self, initial: &Head) -> Centers {
+    fn align_centers(&self, initial: &Head, scale: Option<&FeatureScale>) -> Centers {
         let size = match self.settings.batch {
             Batch::Pictures(n) => n,
             Batch::Patches(_) => 8,
@@ -196,6 +203,9 @@ impl HeadJob<'_> {
         let (mut features, mut scratch, mut centers) = (Vec::new(), Vec::new(), None::<Centers>);
         for pictures in self.pictures.chunks(size) {
             self.whole_pictures(pictures, &mut features, &mut scratch);
+            if let Some(scale) = scale {
+                scale.apply(&mut features);
+            }
             let mut projected = vec![0.0; features.len()];
             project(&mut projected, &initial.projection, &features, self.threads);
             let mean = Centers::batch_mean(&projected, pictures.len(), initial.projection.dim);
@@ -207,7 +217,7 @@ impl HeadJob<'_> {
         centers.expect("a head trains on at least one picture")
     }
 
-    /// All patches of some pictures, on scale, `[pictures * positions, dim]`.
+    /// All patches of some pictures, `[pictures * positions, dim]`.
     fn whole_pictures(&self, pictures: &[usize], features: &mut Vec<f32>, scratch: &mut Vec<f32>) {
         let embedding = self.cache.embedding(self.view);
         let len = embedding.positions() * embedding.dim();
@@ -215,12 +225,9 @@ impl HeadJob<'_> {
         for (&picture, out) in pictures.iter().zip(features.chunks_exact_mut(len)) {
             self.cache.gather_all(self.view, picture, out, scratch);
         }
-        if let Some(scale) = self.scale {
-            scale.apply(features);
-        }
     }
 
-    /// What step `step` works on.
+    /// What step `step` works on; features not yet on scale.
     fn draw(&self, step: u64, batch: &mut StepBatch) {
         let mut rng = stream(self.seed, Stream::Step, self.view, self.head, step);
         let positions = self.cache.embedding(self.view).positions();
@@ -253,9 +260,6 @@ impl HeadJob<'_> {
             let position = rng.random_range(0..positions);
             self.cache.gather(self.view, picture, position, row, &mut batch.scratch);
             batch.identity.push((picture * positions + position) as u64);
-        }
-        if let Some(scale) = self.scale {
-            scale.apply(&mut batch.features);
         }
     }
 }
