@@ -14,7 +14,7 @@ use crate::output::{Printer, duration, to_stderr};
 const LINE_EVERY: Duration = Duration::from_secs(5);
 /// Time between two pictures of a bar while nothing is reported.
 const TICK: Duration = Duration::from_millis(200);
-const TEMPLATE: &str = "{prefix:>10} [{bar:30}] {pos} of {len} {msg}, {rate}, {left} left";
+const TEMPLATE: &str = "{prefix:>10} [{bar:30}] {pos} of {len} {msg}{pace}";
 
 /// Set by Ctrl-C and by a signal to end.
 static STOP: AtomicBool = AtomicBool::new(false);
@@ -170,13 +170,13 @@ impl Drop for Progress {
 
 fn style() -> ProgressStyle {
     let style = ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_bar());
-    let rate = |s: &ProgressState, w: &mut dyn std::fmt::Write| {
-        let _ = write!(w, "{:.1}/s", s.per_sec());
+    // Nothing is said before anything is known.
+    let pace = |s: &ProgressState, w: &mut dyn std::fmt::Write| {
+        if s.per_sec() > 0.0 && s.pos() > 0 {
+            let _ = write!(w, ", {:.1}/s, {} left", s.per_sec(), duration(s.eta()));
+        }
     };
-    let left = |s: &ProgressState, w: &mut dyn std::fmt::Write| {
-        let _ = write!(w, "{}", duration(s.eta()));
-    };
-    style.with_key("rate", rate).with_key("left", left).progress_chars("=> ")
+    style.with_key("pace", pace).progress_chars("=> ")
 }
 
 #[cfg(test)]
