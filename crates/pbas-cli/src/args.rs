@@ -17,10 +17,10 @@ pub struct Args {
     #[command(subcommand)]
     pub command: Command,
     /// Threads to compute with, 1 to 1024 [default: one a core]. Results do not depend on it
-    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, global = true, display_order = 900, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
     /// No progress on stderr; warnings and errors still appear
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, display_order = 901)]
     pub quiet: bool,
 }
 
