@@ -28,3 +28,4 @@ pub mod train;
 pub mod view;
 
 pub use error::{Error, ErrorKind, Result};
+pub use pbas_nn::linalg::Threads;

@@ -1,0 +1,307 @@
+//! What may be written on the command line. Parsed whole before anything is done.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use pbas::preprocess::InputSize;
+use pbas::settings::{Preset, Sizes};
+
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 anomalies were found (predict --fail-on-anomaly alone); 2 failed, or \
+                          failed for some inputs (the others are done); 130 stopped by Ctrl-C or a signal.";
+
+/// Finds defects never seen, from pictures of good parts alone (PBAS).
+#[derive(Debug, Parser)]
+#[command(name = "pbas", version, after_help = EXIT_CODES, arg_required_else_help = true)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Threads to compute with, 1 to 1024 [default: one a core]. Results do not depend on it
+    #[arg(long, global = true, display_order = 900, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+    /// No progress on stderr; warnings and errors still appear
+    #[arg(short, long, global = true, display_order = 901)]
+    pub quiet: bool,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Learn a model from pictures of good parts
+    Train(Box<Train>),
+    /// Judge a labelled test set and compare with the labels
+    Eval(Eval),
+    /// Judge pictures
+    Predict(Predict),
+    /// Say what is in a model file
+    Info(Info),
+    /// Make a small picture set, train, evaluate, write heatmaps, and say where to look
+    Demo(Demo),
+}
+
+/// `pbas train`.
+#[derive(Debug, clap::Args)]
+pub struct Train {
+    /// Folder of good pictures with all its subfolders, or an MVTec-layout category, of which `train/good` alone is used
+    pub dir: PathBuf,
+    /// The model file to write; one that is there is replaced once the new one is complete
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Settings to start from; the other options override single ones
+    #[arg(long, value_enum, default_value = "fast")]
+    pub preset: PresetName,
+    /// Sizes in pixels at which a picture is looked at, one view each: `auto`, `288`, `640,448,288` or `640x480`
+    /// (width x height); a side is 32 to 4096 [default: auto, by the pictures' own size; paper: 288]
+    #[arg(long, value_name = "SIZES", value_parser = parse_sizes)]
+    pub size: Option<Sizes>,
+    /// What gives way where a picture has other proportions than the size: `stretch` the proportions, `crop` the
+    /// margins (the size's shorter side is the picture's, the centre is cut out; needs one size), `pad` the
+    /// resolution [default: stretch; paper: crop]
+    #[arg(long, value_enum)]
+    pub fit: Option<FitName>,
+    /// Weights of EfficientNet-Lite0, Lite1 or Lite2 (.safetensors or .pth; no code in it is run) [default: Lite0,
+    /// inside the program]
+    #[arg(long, value_name = "FILE")]
+    pub backbone: Option<PathBuf>,
+    /// Layers whose features are used: any of stride4, stride8, stride16, stride32 [default:
+    /// stride8,stride16,stride32; paper: stride8,stride16]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub feature_layers: Option<Vec<String>>,
+    /// Heads a view, 1 to 16, each trained without one fold of the pictures, which it then scores for the threshold;
+    /// 1 keeps 15 % of the pictures out of training instead [default: 3; paper: 1]
+    #[arg(long, value_name = "N")]
+    pub folds: Option<usize>,
+    /// Train each head for so many passes over its pictures [default: see --steps; paper: 640]
+    #[arg(long, value_name = "N", conflicts_with = "steps")]
+    pub epochs: Option<u64>,
+    /// Train each head for so many steps [default: 400; paper: see --epochs]
+    #[arg(long, value_name = "N")]
+    pub steps: Option<u64>,
+    /// Entries of a patch feature, 1 to 8192, by the published adaptive pooling [default: the channels as they are;
+    /// paper: 1536]
+    #[arg(long, value_name = "N")]
+    pub embed_dim: Option<usize>,
+    /// Hidden units of the discriminator, 1 to 8192 [default: 256; paper: 1024]
+    #[arg(long, value_name = "N")]
+    pub hidden: Option<usize>,
+    /// How far synthetic features lie from normal ones, above 0 to 10: a number, or LOW..HIGH to draw from evenly
+    /// [default: 0.05..0.6; paper: 0.25]
+    #[arg(long, value_name = "K", value_parser = parse_scale)]
+    pub synthesis_scale: Option<[f32; 2]>,
+    /// What a step takes [default: 1296 patches; paper: 8 pictures]
+    #[arg(long, value_name = "N")]
+    pub batch_size: Option<usize>,
+    /// Seed of everything random; the same seed, pictures and options give the same file, byte for byte [default: 0]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Memory that cached features may take (B, kB, MB, GB, KiB, MiB, GiB); beyond it a temporary file is used
+    #[arg(long, value_name = "SIZE", default_value = "2GB", value_parser = parse_bytes)]
+    pub cache_limit: u64,
+    /// Folder of that temporary file [default: the system's]
+    #[arg(long, value_name = "DIR")]
+    pub temp_dir: Option<PathBuf>,
+    /// Go on from the checkpoint that a stopped run left in `<FILE>.checkpoint`
+    #[arg(long)]
+    pub resume: bool,
+}
+
+/// `pbas eval`.
+#[derive(Debug, clap::Args)]
+pub struct Eval {
+    /// The model file
+    pub model: PathBuf,
+    /// MVTec-layout category: `test/<type>/*`, masks in `ground_truth/<type>/`; good pictures in `test/good`
+    pub dir: PathBuf,
+    /// Write all figures and the score of every picture to this file
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Write for each picture a PNG with the picture, its scores and the true defect side by side. One colour scale
+    /// for all: from a quarter of the model's pixel threshold to twice of it (0 to 1 where scores are sigmoids)
+    #[arg(long, value_name = "DIR")]
+    pub heatmaps: Option<PathBuf>,
+}
+
+/// `pbas predict`.
+#[derive(Debug, clap::Args)]
+pub struct Predict {
+    /// The model file
+    pub model: PathBuf,
+    /// Pictures, or folders of which all pictures are taken
+    #[arg(required = true, value_name = "IMG|DIR")]
+    pub inputs: Vec<PathBuf>,
+    /// What is written to stdout, in the order of the inputs
+    #[arg(long, value_enum, default_value = "jsonl")]
+    pub format: Format,
+    /// Write for each picture a PNG with the picture and its scores side by side. One colour scale for all: from a
+    /// quarter of the model's pixel threshold to twice of it (0 to 1 where scores are sigmoids)
+    #[arg(long, value_name = "DIR")]
+    pub heatmaps: Option<PathBuf>,
+    /// Exit with 1 where a picture is anomalous (and none failed)
+    #[arg(long)]
+    pub fail_on_anomaly: bool,
+}
+
+/// `pbas info`.
+#[derive(Debug, clap::Args)]
+pub struct Info {
+    /// The model file
+    pub model: PathBuf,
+    /// Write JSON instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `pbas demo`.
+#[derive(Debug, clap::Args)]
+pub struct Demo {
+    /// Folder for pictures, model and heatmaps: a new one, an empty one, or that of an earlier demo
+    #[arg(short, long, value_name = "DIR", default_value = "pbas-demo")]
+    pub output: PathBuf,
+    /// Seed of pictures and training
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// As in `train`; for quick looks and tests
+    #[arg(long, value_name = "SIZES", value_parser = parse_sizes, hide = true)]
+    pub size: Option<Sizes>,
+    /// As in `train`; for quick looks and tests
+    #[arg(long, value_name = "N", hide = true)]
+    pub steps: Option<u64>,
+}
+
+/// A preset by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PresetName {
+    /// One to three minutes on two cores
+    Fast,
+    /// The published settings to the letter; hours
+    Paper,
+}
+
+impl From<PresetName> for Preset {
+    fn from(name: PresetName) -> Self {
+        match name {
+            PresetName::Fast => Preset::Fast,
+            PresetName::Paper => Preset::Paper,
+        }
+    }
+}
+
+/// A fit by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FitName {
+    /// Nothing of the picture is lost
+    Stretch,
+    /// The paper's way
+    Crop,
+    /// The rest is filled with the picture's mean colour
+    Pad,
+}
+
+/// What `predict` writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// One JSON object a picture, with every region
+    Jsonl,
+    /// A header and one row a picture, with the highest region
+    Csv,
+    /// Columns for people
+    Table,
+}
+
+fn parse_sizes(text: &str) -> Result<Sizes, String> {
+    if text == "auto" {
+        return Ok(Sizes::Auto);
+    }
+    text.split(',').map(parse_size).collect::<Result<_, _>>().map(Sizes::Fixed)
+}
+
+fn parse_size(text: &str) -> Result<InputSize, String> {
+    let side = |s: &str| {
+        s.trim().parse::<usize>().ok().filter(|side| (32..=4096).contains(side)).ok_or_else(|| {
+            format!(
+                "expected `auto`, a side in pixels from 32 to 4096 or WIDTHxHEIGHT, separated by commas; found `{text}`"
+            )
+        })
+    };
+    match text.split_once(['x', 'X']) {
+        Some((width, height)) => Ok(InputSize { height: side(height)?, width: side(width)? }),
+        None => side(text).map(InputSize::square),
+    }
+}
+
+fn parse_scale(text: &str) -> Result<[f32; 2], String> {
+    let (low, high) = text.split_once("..").unwrap_or((text, text));
+    let number = |s: &str| s.trim().parse::<f32>().ok().filter(|v| *v > 0.0 && *v <= 10.0);
+    match (number(low), number(high)) {
+        (Some(low), Some(high)) if low <= high => Ok([low, high]),
+        _ => Err(format!("expected a number above 0 and at most 10, or LOW..HIGH of such; found `{text}`")),
+    }
+}
+
+fn parse_bytes(text: &str) -> Result<u64, String> {
+    const UNITS: [(&str, u64); 8] = [
+        ("", 1),
+        ("b", 1),
+        ("kb", 1000),
+        ("mb", 1_000_000),
+        ("gb", 1_000_000_000),
+        ("kib", 1 << 10),
+        ("mib", 1 << 20),
+        ("gib", 1 << 30),
+    ];
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let unit = unit.trim().to_ascii_lowercase();
+    let factor = UNITS.iter().find(|(name, _)| *name == unit).map(|(_, factor)| *factor as f64);
+    match (number.parse::<f64>(), factor) {
+        (Ok(number), Some(factor)) if number * factor < 2f64.powi(63) => Ok((number * factor) as u64),
+        _ => Err(format!("expected a size such as 500MB, 2GB or 1GiB, found `{text}`")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn definition_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes() {
+        let fixed = |s: &[(usize, usize)]| {
+            Ok(Sizes::Fixed(s.iter().map(|&(width, height)| InputSize { height, width }).collect()))
+        };
+        assert_eq!(parse_sizes("auto"), Ok(Sizes::Auto));
+        assert_eq!(parse_sizes("288"), fixed(&[(288, 288)]));
+        assert_eq!(parse_sizes("640,448, 288"), fixed(&[(640, 640), (448, 448), (288, 288)]));
+        assert_eq!(parse_sizes("640x480"), fixed(&[(640, 480)]));
+        for bad in
+            ["", "0", "31", "4097", "64,", "64x", "x64", "-64", "64x64x64", "big", "99999999999999999999"]
+        {
+            assert!(parse_sizes(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn scales() {
+        assert_eq!(parse_scale("0.25"), Ok([0.25, 0.25]));
+        assert_eq!(parse_scale("0.05..0.6"), Ok([0.05, 0.6]));
+        for bad in ["", "0", "-1", "NaN", "inf", "11", "0.6..0.05", "..", "1..", "0.1,0.2"] {
+            assert!(parse_scale(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn bytes() {
+        let cases = [("0", 0), ("17", 17), ("2GB", 2_000_000_000), ("1.5 kB", 1500), ("1gib", 1 << 30)];
+        for (text, expected) in cases {
+            assert_eq!(parse_bytes(text), Ok(expected), "{text}");
+        }
+        for bad in ["", "GB", "2TB", "-1", "1e3", "99999999999GB", "1.2.3"] {
+            assert!(parse_bytes(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Heatmaps of a run: one colour scale for all, filed by the pictures' names.
+
+use std::path::{Path, PathBuf};
+
+use pbas::Result;
+use pbas::detector::{Detector, Prediction, Verdict};
+use pbas::image::{DefectMask, Rgb8};
+use pbas::preprocess::map_to_original;
+use pbas::report::heatmap::{ColourScale, HeatmapLabel, file_name, render, write_png};
+use pbas::settings::Scoring;
+
+use crate::paths::check_folder;
+
+/// The longest side of a drawn map; panels are not larger.
+const LONGEST_SIDE: usize = 640;
+/// Ends of the colour scale in pixel thresholds: good surface stays free of colour, and what is twice as high as
+/// anything on the good pictures is brightest.
+const SCALE: [f64; 2] = [0.25, 2.0];
+
+/// Where heatmaps go and what their colours stand for.
+#[derive(Debug)]
+pub struct Heatmaps {
+    folder: PathBuf,
+    scale: ColourScale,
+}
+
+impl Heatmaps {
+    /// Heatmaps into `folder`, if there is one, which is made and checked.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn new(folder: Option<&Path>, detector: &Detector) -> Result<Option<Self>> {
+        let Some(folder) = folder else { return Ok(None) };
+        check_folder("heatmaps", folder)?;
+        let model = detector.model();
+        let scale = colour_scale(model.settings.scoring, model.calibration.pixel_threshold);
+        Ok(Some(Self { folder: folder.to_owned(), scale }))
+    }
+
+    /// Draws and writes one.
+    ///
+    /// # Errors
+    /// The operating system refuses to write.
+    pub fn write(
+        &self,
+        name: &str,
+        picture: &Rgb8,
+        mask: Option<&DefectMask>,
+        prediction: &Prediction,
+    ) -> Result<()> {
+        let (width, height) = limited(prediction.width, prediction.height);
+        let map = map_to_original(&prediction.map, &prediction.placement, width, height)?;
+        let label = HeatmapLabel {
+            name: name.to_owned(),
+            image_score: prediction.image_score as f32,
+            threshold: prediction.threshold as f32,
+            anomalous: prediction.verdict == Verdict::Anomalous,
+        };
+        let drawn = render(picture, &map, mask, self.scale, &label);
+        write_png(&self.folder.join(file_name(name)), &drawn)
+    }
+}
+
+/// The colour scale of a model.
+fn colour_scale(scoring: Scoring, pixel_threshold: f64) -> ColourScale {
+    match scoring {
+        Scoring::Sigmoid => ColourScale { low: 0.0, high: 1.0 },
+        Scoring::Deviations { .. } if pixel_threshold > 0.0 => {
+            let [low, high] = SCALE.map(|share| (share * pixel_threshold) as f32);
+            ColourScale { low, high }
+        }
+        // Good pictures have a mean of 0 and a deviation of 1, so this is a model in name only.
+        Scoring::Deviations { .. } => ColourScale { low: 0.0, high: 1.0 },
+    }
+}
+
+/// A size of the same proportions whose longer side is at most [`LONGEST_SIDE`].
+fn limited(width: usize, height: usize) -> (usize, usize) {
+    let longest = width.max(height);
+    if longest <= LONGEST_SIDE {
+        return (width, height);
+    }
+    let side = |s: usize| (s * LONGEST_SIDE).div_ceil(longest).max(1);
+    (side(width), side(height))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scale_follows_the_model_and_size_is_bounded() {
+        let deviations = Scoring::Deviations { top_share: 0.01 };
+        assert_eq!(colour_scale(deviations, 8.0), ColourScale { low: 2.0, high: 16.0 });
+        assert_eq!(colour_scale(deviations, -1.0), ColourScale { low: 0.0, high: 1.0 });
+        assert_eq!(colour_scale(Scoring::Sigmoid, 0.4), ColourScale { low: 0.0, high: 1.0 });
+        assert_eq!(limited(320, 200), (320, 200));
+        assert_eq!(limited(1280, 640), (640, 320));
+        assert_eq!(limited(20, 4000), (4, 640));
+        assert_eq!(limited(1, 100_000), (1, 640));
+    }
+}

@@ -1,0 +1,233 @@
+//! `pbas info`: what is in a model file.
+
+use std::path::Path;
+
+use pbas::calibrate::Calibration;
+use pbas::detector::Model;
+use pbas::features::Extractor;
+use pbas::model_file;
+use pbas::patch::Pooling;
+use pbas::preprocess::{Fit, Geometry};
+use pbas::settings::{Batch, CenterRule, Length, Preset, Scoring};
+use pbas::{Error, ErrorKind, Result};
+use serde_json::json;
+
+use crate::args::Info;
+use crate::output::{Status, bytes, data};
+
+/// Runs the command.
+///
+/// # Errors
+/// The model is at fault.
+pub fn run(args: &Info) -> Result<Status> {
+    let model = model_file::load(&args.model)?;
+    let size =
+        std::fs::metadata(&args.model).map_err(|e| Error::io("cannot read model", &args.model, e))?.len();
+    let views = views(&model)?;
+    let text = if args.json {
+        let value = as_json(&args.model, size, &model, &views);
+        let text = serde_json::to_string_pretty(&value);
+        text.map_err(|e| Error::new(ErrorKind::Io, "cannot write the description").with_source(e))? + "\n"
+    } else {
+        as_text(&args.model, size, &model, &views)
+    };
+    data(text.as_bytes())?;
+    Ok(Status::Done)
+}
+
+/// What a threshold supports, in plain words.
+pub fn promise(c: &Calibration) -> String {
+    let n = c.pictures;
+    if !c.held_out {
+        return format!(
+            "highest score of {}, which the head had seen in training: it says nothing of new pictures; train with \
+             more",
+            counted(n, "good picture")
+        );
+    }
+    let each = if n == 1 { "scored by a head that had not" } else { "each scored by a head that had not" };
+    format!(
+        "highest score of {}, {each} seen it; of new good pictures like these at most 1 in {} ({:.1} %) is expected \
+         above it",
+        counted(n, "good picture"),
+        n + 1,
+        100.0 * c.false_reject_rate()
+    )
+}
+
+/// `1 head`, `3 heads`.
+fn counted(n: usize, what: &str) -> String {
+    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
+}
+
+/// What is said of a view.
+struct ViewFacts {
+    width: usize,
+    height: usize,
+    /// Rows and columns of patches.
+    grid: (usize, usize),
+    heads: usize,
+    feature_entries: usize,
+    hidden: usize,
+}
+
+fn views(model: &Model) -> Result<Vec<ViewFacts>> {
+    let facts = model.views.iter().map(|view| {
+        let s = &model.settings;
+        let geometry = Geometry { fit: s.fit, size: view.size };
+        let extractor = Extractor::new(&model.backbone, geometry, &s.feature_layers, s.pooling)?;
+        Ok(ViewFacts {
+            width: view.size.width,
+            height: view.size.height,
+            grid: extractor.embedding().grid(),
+            heads: view.heads.len(),
+            feature_entries: extractor.embedding().dim(),
+            hidden: view.heads.first().map_or(0, |h| h.discriminator.hidden),
+        })
+    });
+    facts.collect()
+}
+
+fn as_json(path: &Path, size: u64, model: &Model, views: &[ViewFacts]) -> serde_json::Value {
+    let of_view = |(facts, view): (&ViewFacts, &pbas::view::View)| {
+        json!({
+            "width": facts.width,
+            "height": facts.height,
+            "grid_width": facts.grid.1,
+            "grid_height": facts.grid.0,
+            "heads": facts.heads,
+            "feature_entries": facts.feature_entries,
+            "hidden": facts.hidden,
+            "scale": view.scale,
+        })
+    };
+    json!({
+        "path": path.display().to_string(),
+        "bytes": size,
+        "format_version": model_file::FORMAT_VERSION,
+        "backbone": model.backbone.info,
+        "settings": model.settings,
+        "views": views.iter().zip(&model.views).map(of_view).collect::<Vec<_>>(),
+        "calibration": model.calibration,
+        "false_reject_rate": model.calibration.held_out.then(|| model.calibration.false_reject_rate()),
+        "provenance": model.provenance,
+    })
+}
+
+fn as_text(path: &Path, size: u64, model: &Model, views: &[ViewFacts]) -> String {
+    let (b, s, h, p) = (&model.backbone.info, &model.settings, &model.settings.head, &model.provenance);
+    let c = &model.calibration;
+    let mut lines: Vec<(&str, String)> = vec![
+        ("model", format!("{}, {}, format {}", path.display(), bytes(size), model_file::FORMAT_VERSION)),
+        ("made by", format!("pbas {}", p.program_version)),
+        ("pictures", format!("{} used, {} left out as unreadable", p.pictures, p.skipped)),
+        ("  sha256", p.pictures_sha256.clone()),
+        ("backbone", format!("{}, {}", b.name, b.source)),
+        ("  licence", b.licence.clone()),
+        ("  sha256", b.weights_sha256.clone()),
+        ("  layers", s.feature_layers.join(", ")),
+    ];
+    for v in views {
+        let text = format!(
+            "{} x {} pixels, {} x {} patches of {} entries, {} with {} hidden units",
+            v.width,
+            v.height,
+            v.grid.1,
+            v.grid.0,
+            v.feature_entries,
+            counted(v.heads, "head"),
+            v.hidden
+        );
+        lines.push(("view", text));
+    }
+    let preset = match s.preset {
+        Preset::Fast => "fast",
+        Preset::Paper => "paper",
+    };
+    lines.extend([
+        ("preset", format!("{preset}, seed {}", s.seed)),
+        ("  fit", fit(s.fit)),
+        ("  pooling", pooling(s.pooling)),
+        ("  centres", centres(h.centers)),
+        ("  training", format!("{}, {}", length(h.length), batch(h.batch))),
+        ("  synthesis", scale(h.synthesis_scale)),
+        ("scores", scores(s.scoring)),
+        ("threshold", format!("{:.4}: {}", c.threshold, promise(c))),
+        ("  of pixels", format!("{:.4}: the highest value in the maps of these pictures", c.pixel_threshold)),
+    ]);
+    lines.iter().map(|(name, text)| format!("{name:<12} {text}\n")).collect()
+}
+
+fn fit(fit: Fit) -> String {
+    match fit {
+        Fit::Stretch => "stretch to the size".into(),
+        Fit::Crop { resize } => format!("shorter side to {resize} pixels, centre cut out"),
+        Fit::Pad => "whole picture fitted in, rest filled with its mean colour".into(),
+    }
+}
+
+fn pooling(pooling: Pooling) -> String {
+    match pooling {
+        Pooling::Channels => "mean of each channel over 3 x 3 positions".into(),
+        Pooling::Adaptive { embed_dim } => format!("published adaptive pooling to {embed_dim} entries"),
+    }
+}
+
+fn centres(rule: CenterRule) -> String {
+    match rule {
+        CenterRule::Positions => "one a position, aligned before training".into(),
+        CenterRule::Neighbours(n) => format!("the nearest of {n} patches"),
+    }
+}
+
+fn length(length: Length) -> String {
+    match length {
+        Length::Epochs(n) => format!("{n} epochs a head"),
+        Length::Steps(n) => format!("{n} steps a head"),
+    }
+}
+
+fn batch(batch: Batch) -> String {
+    match batch {
+        Batch::Pictures(n) => format!("{n} pictures a step"),
+        Batch::Patches(n) => format!("{n} patches a step"),
+    }
+}
+
+fn scale([low, high]: [f32; 2]) -> String {
+    if low == high { format!("k = {low}") } else { format!("k from {low} to {high}") }
+}
+
+fn scores(scoring: Scoring) -> String {
+    match scoring {
+        Scoring::Sigmoid => "sigmoid of the highest patch, 0 to 1".into(),
+        Scoring::Deviations { top_share } => {
+            format!(
+                "standard deviations above good pictures, by the highest {} % of the patches",
+                100.0 * top_share
+            )
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn promises_say_what_the_scores_support() {
+        let c = |pictures, held_out| Calibration {
+            threshold: 1.0,
+            pixel_threshold: 1.0,
+            pictures,
+            held_out,
+            combined_deviation: 1.0,
+        };
+        assert_eq!(
+            promise(&c(31, true)),
+            "highest score of 31 good pictures, each scored by a head that had not seen it; of new good pictures like \
+             these at most 1 in 32 (3.1 %) is expected above it"
+        );
+        assert!(promise(&c(1, false)).contains("1 good picture, which the head had seen"));
+    }
+}

@@ -1,0 +1,45 @@
+//! One module a command. Each checks its outputs, works, and says how it ended.
+
+mod demo;
+mod eval;
+mod heatmaps;
+mod info;
+mod predict;
+mod record;
+mod train;
+
+use std::path::Path;
+
+use pbas::detector::Detector;
+use pbas::{Error, ErrorKind, Result, model_file};
+
+use crate::args::{Args, Command};
+use crate::output::{Printer, Status};
+use crate::progress::catch_signals;
+
+/// Does what the command line says.
+///
+/// # Errors
+/// What kept the command from being done; inputs that fail one by one are in the status instead.
+pub fn run(args: Args) -> Result<Status> {
+    if let Some(threads) = args.threads {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(usize::from(threads))
+            .build_global()
+            .map_err(|e| Error::new(ErrorKind::Io, "cannot start threads").with_source(e))?;
+    }
+    let printer = Printer::new(args.quiet);
+    catch_signals()?;
+    match &args.command {
+        Command::Train(a) => train::run(a, printer),
+        Command::Eval(a) => eval::run(a, printer),
+        Command::Predict(a) => predict::run(a, printer),
+        Command::Info(a) => info::run(a),
+        Command::Demo(a) => demo::run(a, printer),
+    }
+}
+
+/// A model file, ready to judge.
+fn load_detector(path: &Path) -> Result<Detector> {
+    Detector::new(model_file::load(path)?)
+}

@@ -1,0 +1,192 @@
+//! Training that is stopped, killed, out of room or on other numbers of threads: the same bytes, or nothing.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::{files, folder, set, train};
+
+#[test]
+fn the_same_seed_gives_the_same_bytes_for_any_number_of_threads() {
+    let out = folder();
+    let model = |name: &str, more: &[&str]| {
+        let path = out.path().join(name);
+        train(set(), &path, more).code(0);
+        fs::read(path).unwrap()
+    };
+    let one = model("one", &["--threads", "1"]);
+    assert!(one == model("two", &["--threads", "2"]), "1 and 2 threads differ");
+    assert!(one == model("spilled", &["--threads", "2", "--cache-limit", "0"]), "the cache's place shows");
+    assert!(one != model("other", &["--seed", "1"]), "the seed does nothing");
+}
+
+#[test]
+fn the_paper_preset_and_other_options_train() {
+    let out = folder();
+    let path = out.path().join("paper.pbas");
+    let given = format!("train {} -o {}", set().display(), path.display());
+    let options = "--preset paper --size 64 --epochs 2 --embed-dim 24 --hidden 16 --batch-size 4 --feature-layers stride16";
+    let args: Vec<&str> = given.split(' ').chain(options.split(' ')).collect();
+    common::pbas(&args).code(0).says(&["the highest score of 5 good pictures"]);
+    let text = common::pbas(&["info", path.to_str().unwrap()]).code(0).stdout;
+    for part in [
+        "paper, seed 0",
+        "shorter side to 64 pixels",
+        "24 entries",
+        "4 x 4 patches",
+        "sigmoid",
+        "2 epochs a head, 4 pictures",
+    ] {
+        assert!(text.contains(part), "expected `{part}` in\n{text}");
+    }
+    train(set(), &path, &["--feature-layers", "stride5"]).code(2).says(&["stride5"]);
+}
+
+/// Steps that take some seconds, a few milliseconds each.
+#[cfg(unix)]
+const LONG: [&str; 6] = ["--steps", "400", "--embed-dim", "16", "--batch-size", "16"];
+
+/// Starts the long training and comes back once its steps have begun.
+#[cfg(unix)]
+fn start(out: &Path, more: &[&str]) -> (std::process::Child, std::io::BufReader<std::process::ChildStderr>) {
+    use std::io::{BufRead, BufReader};
+    use std::process::Stdio;
+    let args: Vec<&str> = ["train", set().to_str().unwrap(), "-o", out.to_str().unwrap()]
+        .into_iter()
+        .chain(["--size", "64", "--folds", "2", "--hidden", "16"])
+        .chain(LONG)
+        .chain(more.iter().copied())
+        .collect();
+    let mut child = common::command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.starts_with("training:") {
+        line.clear();
+        assert!(stderr.read_line(&mut line).unwrap() > 0, "ended before training");
+    }
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    (child, stderr)
+}
+
+#[cfg(unix)]
+fn signal(child: &std::process::Child, name: &str) {
+    let kill = std::process::Command::new("kill").args([name, &child.id().to_string()]).status().unwrap();
+    assert!(kill.success(), "the run ended before the signal");
+}
+
+#[cfg(unix)]
+fn rest(mut stderr: impl std::io::Read) -> String {
+    let mut text = String::new();
+    stderr.read_to_string(&mut text).unwrap();
+    assert!(!text.contains("panicked"), "{text}");
+    text
+}
+
+#[cfg(unix)]
+#[test]
+fn a_stopped_run_goes_on_and_gives_the_same_bytes() {
+    let out = folder();
+    let (stopped, whole) = (out.path().join("stopped.pbas"), out.path().join("whole.pbas"));
+    let (mut child, stderr) = start(&stopped, &[]);
+    signal(&child, "-INT");
+    let said = rest(stderr);
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{said}");
+    assert!(said.contains("stopping; ") && said.contains("training was stopped"), "{said}");
+    assert!(said.contains("hint: the same command with `--resume` goes on"), "{said}");
+    let left = files(out.path());
+    assert!(
+        !left.is_empty() && left.iter().all(|f| f.starts_with("stopped.pbas.checkpoint/view0_head")),
+        "{left:?}"
+    );
+
+    // Another run must not go on from it.
+    let args: Vec<&str> = LONG.into_iter().chain(["--resume", "--seed", "9"]).collect();
+    train_long(&stopped, &args).code(2).says(&["found one made with other pictures, settings or version"]);
+
+    let args: Vec<&str> = LONG.into_iter().chain(["--resume"]).collect();
+    train_long(&stopped, &args).code(0);
+    train_long(&whole, &args).code(0).says(&["no checkpoint in `", "training begins anew"]);
+    assert!(fs::read(&stopped).unwrap() == fs::read(&whole).unwrap(), "the resumed model differs");
+    assert_eq!(files(out.path()), ["stopped.pbas", "whole.pbas"]);
+}
+
+#[cfg(unix)]
+fn train_long(out: &Path, more: &[&str]) -> common::Run {
+    let args =
+        ["train", set().to_str().unwrap(), "-o", out.to_str().unwrap(), "--size", "64", "--folds", "2"];
+    common::pbas(&[&args[..], &["--hidden", "16"], more].concat())
+}
+
+#[cfg(unix)]
+#[test]
+fn a_killed_run_leaves_no_half_model() {
+    let out = folder();
+    let model = out.path().join("part.pbas");
+    fs::write(&model, "the model of yesterday").unwrap();
+    let (mut child, stderr) = start(&model, &[]);
+    signal(&child, "-KILL");
+    rest(stderr);
+    assert_eq!(child.wait().unwrap().code(), None, "ended by the signal");
+    assert_eq!(fs::read(&model).unwrap(), b"the model of yesterday");
+    let left = files(out.path());
+    assert!(left.iter().all(|f| f == "part.pbas" || f.contains(".checkpoint/")), "{left:?}");
+}
+
+/// A file system of some megabytes, where this machine allows one.
+#[cfg(target_os = "linux")]
+struct SmallDisk(tempfile::TempDir);
+
+#[cfg(target_os = "linux")]
+impl SmallDisk {
+    fn new(size: &str) -> Option<Self> {
+        let dir = folder();
+        let mounted = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", size, "tmpfs"])
+            .arg(dir.path())
+            .output()
+            .is_ok_and(|o| o.status.success());
+        mounted.then(|| Self(dir))
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg(self.0.path()).status();
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_loses_nothing() {
+    // Room for the checkpoints (four small copies of two heads), not for the model with its backbone.
+    let Some(disk) = SmallDisk::new("size=3m") else {
+        eprintln!("skipped: no small file system can be mounted here");
+        return;
+    };
+    let model = disk.0.path().join("part.pbas");
+    fs::write(&model, "the model of yesterday").unwrap();
+    let more = ["--embed-dim", "16"];
+    train(set(), &model, &more).code(2).says(&["error: cannot write model `", "No space left on device"]);
+    assert_eq!(fs::read(&model).unwrap(), b"the model of yesterday");
+    let left = files(disk.0.path());
+    assert!(left.iter().all(|f| f == "part.pbas" || f.contains(".checkpoint/")), "{left:?}");
+
+    let maps = disk.0.path().join("maps");
+    let filler = vec![0; 3 << 20];
+    let _ = fs::write(disk.0.path().join("filler"), filler);
+    let picture = set().join("test/good/000.png");
+    let args = [
+        "predict".as_ref(),
+        common::model().as_os_str(),
+        picture.as_os_str(),
+        "--heatmaps".as_ref(),
+        maps.as_os_str(),
+    ];
+    let run = common::pbas(&args).code(2).says(&["No space left on device"]);
+    assert!(
+        run.stdout.is_empty() || run.json_lines()[0]["image_score"].is_f64(),
+        "the verdict is not lost: {run:#?}"
+    );
+}
