@@ -38,20 +38,20 @@ pub fn run(args: &Info) -> Result<Status> {
 /// What a threshold supports, in plain words.
 pub fn promise(c: &Calibration) -> String {
     let n = c.pictures;
-    if !c.held_out {
+    let Some(rate) = c.false_reject_rate() else {
         return format!(
             "highest score of {}, which the head had seen in training: it says nothing of new pictures; train with \
              more",
             counted(n, "good picture")
         );
-    }
+    };
     let each = if n == 1 { "scored by a head that had not" } else { "each scored by a head that had not" };
     format!(
         "highest score of {}, {each} seen it; of new good pictures like these at most 1 in {} ({:.1} %) is expected \
          above it",
         counted(n, "good picture"),
         n + 1,
-        100.0 * c.false_reject_rate()
+        100.0 * rate
     )
 }
 
@@ -109,7 +109,7 @@ fn as_json(path: &Path, size: u64, model: &Model, views: &[ViewFacts]) -> serde_
         "settings": model.settings,
         "views": views.iter().zip(&model.views).map(of_view).collect::<Vec<_>>(),
         "calibration": model.calibration,
-        "false_reject_rate": model.calibration.held_out.then(|| model.calibration.false_reject_rate()),
+        "false_reject_rate": model.calibration.false_reject_rate(),
         "provenance": model.provenance,
     })
 }

@@ -54,6 +54,7 @@ pub fn run(args: &Train, printer: Printer) -> Result<Status> {
         _ => e,
     })?;
     model_file::save(&training.model, &args.output)?;
+    training.remove_checkpoints();
 
     let c = &training.model.calibration;
     let size = std::fs::metadata(&args.output).map_or(0, |m| m.len());
