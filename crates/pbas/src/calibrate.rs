@@ -2,16 +2,19 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::detector::image_score;
 use crate::score::{ScoreMap, top_share_mean};
 use crate::settings::Scoring;
-use crate::view::ViewScale;
+use crate::view::{LogitScale, ViewScale};
 
-/// Least deviation of image scores in units of the deviation of patch logits: with one picture, or identical ones, there
-/// is no spread to go by, and scores must stay readable.
+/// Least deviation of image scores, in deviations of patch scores: with one picture, or identical ones, there is no spread
+/// to go by, and scores must stay readable.
 const LEAST_SHARE: f64 = 0.05;
 /// Least deviation of the views' sum, in the unit of its members.
 const LEAST_SUM_DEVIATION: f64 = 0.1;
+/// How far above the others a good picture's score stands out.
+const OUTLIER_DEVIATIONS: f64 = 5.0;
+/// With so few pictures nothing can be said to stand out.
+const FEWEST_FOR_OUTLIER: usize = 10;
 /// Least deviation of patch logits.
 const LEAST_DEVIATION: f64 = 1e-6;
 
@@ -50,23 +53,54 @@ fn moments(values: impl Iterator<Item = f64> + Clone, least: f64) -> (f64, f64) 
     (mean, var.sqrt().max(least))
 }
 
-/// The scale of a view from the patch logits of its good pictures, one list a picture.
+/// The scale of a head from its patch logits for good pictures that it has not seen. The published score is left on its
+/// own scale.
 #[must_use]
-pub fn view_scale(pictures: &[Vec<f32>], scoring: Scoring) -> ViewScale {
-    let patches = pictures.iter().flatten().map(|&v| f64::from(v));
-    let (patch_mean, patch_deviation) = moments(patches, LEAST_DEVIATION);
-    let images = pictures.iter().map(|p| image_logit(p, scoring));
-    let (image_mean, image_deviation) = moments(images, LEAST_SHARE * patch_deviation);
-    ViewScale { image_mean, image_deviation, patch_mean, patch_deviation }
+pub fn logit_scale<'a>(pictures: impl Iterator<Item = &'a Vec<f32>> + Clone, scoring: Scoring) -> LogitScale {
+    match scoring {
+        Scoring::Sigmoid => LogitScale::IDENTITY,
+        Scoring::Deviations { .. } => {
+            let (mean, deviation) = moments(pictures.flatten().map(|&v| f64::from(v)), LEAST_DEVIATION);
+            LogitScale { mean, deviation }
+        }
+    }
 }
 
-/// The image score of one view before it is brought to scale.
+/// The scale of a view from the patch scores of its good pictures, one list a picture.
 #[must_use]
-pub fn image_logit(patches: &[f32], scoring: Scoring) -> f64 {
+pub fn view_scale(pictures: &[Vec<f32>], scoring: Scoring, heads: Vec<LogitScale>) -> ViewScale {
+    let images = pictures.iter().map(|p| patches_score(p, scoring));
+    let (image_mean, image_deviation) = moments(images, LEAST_SHARE);
+    ViewScale { image_mean, image_deviation, heads }
+}
+
+/// The score of a picture in one view, from its patches' scores, before it is brought to scale.
+#[must_use]
+pub fn patches_score(patches: &[f32], scoring: Scoring) -> f64 {
     f64::from(match scoring {
         Scoring::Sigmoid => top_share_mean(patches, 0.0),
         Scoring::Deviations { top_share } => top_share_mean(patches, top_share),
     })
+}
+
+/// What a user is shown for a rank score (the sum of the views' scores in its own unit).
+#[must_use]
+pub fn image_score(rank_score: f64, scoring: Scoring) -> f64 {
+    match scoring {
+        Scoring::Sigmoid => 1.0 / (1.0 + (-rank_score).exp()),
+        Scoring::Deviations { .. } => rank_score,
+    }
+}
+
+/// The picture whose score stands out from all other good pictures: more than [`OUTLIER_DEVIATIONS`] of the others'
+/// deviations above their mean. It alone sets the threshold, so a person should look at it.
+#[must_use]
+pub fn outlier(sums: &[f64]) -> Option<usize> {
+    let highest = (0..sums.len()).max_by(|&a, &b| sums[a].total_cmp(&sums[b]))?;
+    let others = sums.iter().enumerate().filter(|(i, _)| *i != highest).map(|(_, &s)| s);
+    let enough = sums.len() > FEWEST_FOR_OUTLIER;
+    let (mean, deviation) = moments(others, LEAST_SUM_DEVIATION);
+    (enough && sums[highest] > mean + OUTLIER_DEVIATIONS * deviation).then_some(highest)
 }
 
 /// Threshold from the image scores and maps of good pictures. `scores` are sums over views before they are
@@ -106,7 +140,15 @@ mod tests {
         assert_eq!((c.pixel_threshold, c.false_reject_rate()), (0.5, Some(0.25)));
         let same = calibrate(&[1.0; 4], &[0.0; 4], Scoring::Deviations { top_share: 0.01 }, true);
         assert!(same.threshold.is_finite());
-        let s = view_scale(&[vec![1.0, 3.0], vec![1.0, 5.0]], Scoring::Deviations { top_share: 0.5 });
-        assert_eq!((s.image_mean, s.patch_mean), (4.0, 2.5));
+        let mut sums: Vec<f64> = (0..20).map(|i| f64::from(i % 5)).collect();
+        assert_eq!(outlier(&sums), None);
+        sums[7] = 30.0;
+        assert_eq!(outlier(&sums), Some(7));
+        assert_eq!(outlier(&[0.0, 0.1, 90.0]), None, "too few to say");
+        let (pictures, scoring) = ([vec![1.0, 3.0], vec![1.0, 5.0]], Scoring::Deviations { top_share: 0.5 });
+        let head = logit_scale(pictures.iter(), scoring);
+        assert_eq!((head.mean, head.apply(2.5)), (2.5, 0.0));
+        assert_eq!(logit_scale(pictures.iter(), Scoring::Sigmoid), LogitScale::IDENTITY);
+        assert_eq!(view_scale(&pictures, scoring, vec![head]).image_mean, 4.0);
     }
 }

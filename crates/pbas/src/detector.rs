@@ -7,7 +7,7 @@ use pbas_nn::linalg::Threads;
 use serde::{Deserialize, Serialize};
 
 use crate::backbone::Backbone;
-use crate::calibrate::{Calibration, image_logit};
+use crate::calibrate::{Calibration, patches_score, image_score};
 use crate::features::ExtractScratch;
 use crate::head::sigmoid;
 use crate::image::{DecodeOptions, Rgb8, read_rgb};
@@ -152,7 +152,7 @@ impl Detector {
         let mut patches = Vec::new();
         let mut placement = None;
         for (i, (runner, scratch)) in self.runners.iter().zip(&mut scratch.views).enumerate() {
-            let (logits, at) = runner.patch_logits(picture, scratch, threads)?;
+            let (logits, at) = runner.patch_scores(picture, scratch, threads)?;
             if self.model.views[i].size == self.map_size() {
                 placement = Some(at);
             }
@@ -185,14 +185,6 @@ impl Detector {
     }
 }
 
-/// What a user is shown for a rank score.
-pub(crate) fn image_score(rank_score: f64, scoring: Scoring) -> f64 {
-    match scoring {
-        Scoring::Sigmoid => 1.0 / (1.0 + (-rank_score).exp()),
-        Scoring::Deviations { .. } => rank_score,
-    }
-}
-
 /// Sum of the views' rank scores (not yet divided by its deviation) and the mean of their maps.
 ///
 /// # Errors
@@ -205,7 +197,7 @@ pub(crate) fn combine(
     let (mut sum, mut total) = (0.0, None::<ScoreMap>);
     for (runner, logits) in runners.iter().zip(patches) {
         let s = runner.scale();
-        let image = image_logit(logits, scoring);
+        let image = patches_score(logits, scoring);
         let values: Vec<f32> = match scoring {
             Scoring::Sigmoid => {
                 sum += image;
@@ -213,10 +205,10 @@ pub(crate) fn combine(
             }
             Scoring::Deviations { .. } => {
                 sum += (image - s.image_mean) / s.image_deviation;
-                let share = 1.0 / runners.len() as f64;
+                let share = 1.0 / runners.len() as f32;
                 logits
                     .iter()
-                    .map(|&v| ((f64::from(v) - s.patch_mean) / s.patch_deviation * share) as f32)
+                    .map(|&v| v * share)
                     .collect()
             }
         };

@@ -151,7 +151,7 @@ pub fn to_bytes(model: &Model) -> Result<Vec<u8>> {
             hidden: first.discriminator.hidden,
             heads: view.heads.len(),
             standardized: first.feature_scale.is_some(),
-            scale: view.scale,
+            scale: view.scale.clone(),
         });
     }
     let description = Description {
@@ -288,9 +288,11 @@ fn read_view(v: usize, d: &ViewDescription, take: &mut Take<'_>) -> Result<View>
             )));
         }
     }
-    let s = d.scale;
-    let scale_ok = [s.image_mean, s.patch_mean].iter().all(|v| v.is_finite())
-        && [s.image_deviation, s.patch_deviation].iter().all(|v| v.is_finite() && *v > 0.0);
+    let s = &d.scale;
+    let sound = |mean: f64, deviation: f64| mean.is_finite() && deviation.is_finite() && deviation > 0.0;
+    let scale_ok = sound(s.image_mean, s.image_deviation)
+        && s.heads.len() == d.heads
+        && s.heads.iter().all(|h| sound(h.mean, h.deviation));
     if !scale_ok {
         return Err(Error::input(format!("view {v}: expected a finite scale of scores, found {s:?}")));
     }
@@ -326,7 +328,7 @@ fn read_view(v: usize, d: &ViewDescription, take: &mut Take<'_>) -> Result<View>
             },
         });
     }
-    Ok(View { size: d.size, heads, scale: d.scale })
+    Ok(View { size: d.size, heads, scale: d.scale.clone() })
 }
 
 /// Mean logit of every head on a fixed pattern, view after view: the network and the heads are run as for a picture, at a

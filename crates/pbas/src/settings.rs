@@ -240,7 +240,8 @@ impl Settings {
                 need(ok, "size", "32 to 4096 pixels a side", &(s.width, s.height))?;
                 if let Fit::Crop { resize } = self.fit {
                     let expected = format!("at least the crop of {} x {}", s.width, s.height);
-                    need(resize >= s.width.min(s.height),
+                    need(
+                        resize >= s.width.min(s.height),
                         "shorter side before the crop",
                         &expected,
                         &resize,

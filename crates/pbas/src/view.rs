@@ -15,17 +15,35 @@ use crate::{Error, Result};
 /// Deviation of the map's Gaussian in pixels of the view (algorithm.md, section 4).
 pub const MAP_SIGMA: f64 = 4.0;
 
-/// What good pictures score in a view, each scored by a head that has not seen it: brings views to one scale.
+/// What a head gives for the patches of good pictures that it has not seen: brings heads to one scale.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct LogitScale {
+    /// Mean of the patch logits.
+    pub mean: f64,
+    /// Their standard deviation, positive.
+    pub deviation: f64,
+}
+
+impl LogitScale {
+    /// Leaves logits as they are.
+    pub const IDENTITY: Self = Self { mean: 0.0, deviation: 1.0 };
+
+    /// A logit in deviations above good patches.
+    #[must_use]
+    pub fn apply(self, logit: f32) -> f32 {
+        ((f64::from(logit) - self.mean) / self.deviation) as f32
+    }
+}
+
+/// What good pictures score in a view, each scored by a head that has not seen it: brings views to one scale.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ViewScale {
-    /// Mean of the image scores (logits).
+    /// Mean of the image scores.
     pub image_mean: f64,
     /// Their standard deviation, positive.
     pub image_deviation: f64,
-    /// Mean of the patch logits.
-    pub patch_mean: f64,
-    /// Their standard deviation, positive.
-    pub patch_deviation: f64,
+    /// Scale of each head's patch logits.
+    pub heads: Vec<LogitScale>,
 }
 
 /// What a model file keeps of a view.
@@ -33,7 +51,7 @@ pub struct ViewScale {
 pub struct View {
     /// Picture size.
     pub size: InputSize,
-    /// Heads of one size each; their logits are averaged.
+    /// Heads of one size each; their logits are brought to scale and averaged.
     pub heads: Vec<Head>,
     /// Scale of the scores.
     pub scale: ViewScale,
@@ -57,6 +75,9 @@ impl ViewRunner {
         let geometry = Geometry { fit: settings.fit, size: view.size };
         let extractor = Extractor::new(backbone, geometry, &settings.feature_layers, settings.pooling)?;
         let dim = extractor.embedding().dim();
+        if view.scale.heads.len() != view.heads.len() {
+            return Err(Error::input(format!("view {}: expected one scale a head", view.size.width)));
+        }
         if view.heads.is_empty() || view.heads.iter().any(|h| h.projection.dim != dim) {
             return Err(Error::input(format!("view {}: expected heads for {dim} features", view.size.width)));
         }
@@ -65,14 +86,15 @@ impl ViewRunner {
         // The Gaussian is 4 pixels wide at the view's own size; on the map of a larger view it is as much wider.
         let sigma = MAP_SIGMA * map_size.width as f64 / view.size.width as f64;
         let upsampler = SmoothUpsampler::new(h, w, map_size.height, map_size.width, sigma)?;
-        Ok(Self { extractor, folded, upsampler, scale: view.scale })
+        Ok(Self { extractor, folded, upsampler, scale: view.scale.clone() })
     }
 
-    /// Mean logit over the heads for each patch of a picture, and where the picture lies in the input.
+    /// Score of each patch of a picture (the mean over the heads of their logits on scale), and where the picture lies in
+    /// the input.
     ///
     /// # Errors
     /// A picture that the geometry cannot lay out.
-    pub fn patch_logits(
+    pub fn patch_scores(
         &self,
         picture: &Rgb8,
         scratch: &mut ExtractScratch,
@@ -82,8 +104,11 @@ impl ViewRunner {
         let features = self.extractor.embedding().grid_features(&pooled, threads == Threads::All);
         let heads = self.folded.heads();
         let logits = self.folded.logits(&features.data, threads);
-        let mean = logits.chunks_exact(heads).map(|l| l.iter().sum::<f32>() / heads as f32).collect();
-        Ok((mean, placement))
+        let mean = |l: &[f32]| {
+            let on_scale = l.iter().zip(&self.scale.heads).map(|(&v, s)| s.apply(v));
+            on_scale.sum::<f32>() / heads as f32
+        };
+        Ok((logits.chunks_exact(heads).map(mean).collect(), placement))
     }
 
     /// Patch values as a map of the model's size: upsampled and smoothed.
@@ -96,7 +121,7 @@ impl ViewRunner {
 
     /// The scale of this view's scores.
     #[must_use]
-    pub fn scale(&self) -> ViewScale {
-        self.scale
+    pub fn scale(&self) -> &ViewScale {
+        &self.scale
     }
 }

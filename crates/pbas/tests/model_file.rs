@@ -11,7 +11,7 @@ use pbas::image::Rgb8;
 use pbas::model_file::{FORMAT_VERSION, from_bytes, load, save, to_bytes};
 use pbas::preprocess::InputSize;
 use pbas::settings::{Preset, Settings, Sizes};
-use pbas::view::{View, ViewScale};
+use pbas::view::{LogitScale, View, ViewScale};
 use pbas::{Error, ErrorKind};
 use pbas_nn::linalg::Threads;
 use rand::{RngExt, SeedableRng};
@@ -41,7 +41,7 @@ fn model() -> Model {
             head.feature_scale = Some(FeatureScale { mean: random(-1.0), deviation: random(0.5) });
         }
         let scale =
-            ViewScale { image_mean: -0.75, image_deviation: 0.5, patch_mean: -1.25, patch_deviation: 0.375 };
+            ViewScale { image_mean: -0.75, image_deviation: 0.5, heads: vec![LogitScale { mean: -1.25, deviation: 0.375 }; 2] };
         View { size, heads, scale }
     });
     let views = views.collect();
@@ -163,13 +163,13 @@ fn numbers_keep_their_last_digit() {
             *v = rng.random_range(0.1..9.0);
         }
         for s in model.views.iter_mut().map(|v| &mut v.scale) {
-            for v in [&mut s.image_mean, &mut s.image_deviation, &mut s.patch_mean, &mut s.patch_deviation] {
+            for v in [&mut s.image_mean, &mut s.image_deviation, &mut s.heads[1].deviation] {
                 *v = rng.random_range(0.001..0.1);
             }
         }
         let back = from_bytes(&to_bytes(&model).unwrap(), NAME).unwrap();
         assert_eq!(back.calibration, model.calibration);
-        let scales = |m: &Model| m.views.iter().map(|v| v.scale).collect::<Vec<_>>();
+        let scales = |m: &Model| m.views.iter().map(|v| v.scale.clone()).collect::<Vec<_>>();
         assert_eq!(scales(&back), scales(&model));
     }
 }
@@ -326,7 +326,7 @@ fn descriptions_out_of_range_are_refused() {
         ("/views/0/size/width", json!(0), "found 0"),
         ("/views/0/size/height", json!(1_000_000), "found 1000000"),
         ("/views/0/scale/image_deviation", json!(0.0), "scale of scores"),
-        ("/views/0/scale/patch_deviation", json!(-1.0), "scale of scores"),
+        ("/views/0/scale/heads/1/deviation", json!(-1.0), "scale of scores"),
         ("/views", json!([]), "1 to 8 views"),
         ("/calibration/combined_deviation", json!(0.0), "calibration"),
         ("/settings/feature_layers", json!([]), "feature layers"),

@@ -117,6 +117,12 @@ impl FeatureCache {
         self.slots.len()
     }
 
+    /// Where a picture stands in the list that the cache was filled from.
+    #[must_use]
+    pub fn listed(&self, picture: usize) -> usize {
+        self.slots[picture]
+    }
+
     /// How patches of a view are made.
     #[must_use]
     pub fn embedding(&self, view: usize) -> &PatchEmbedding {

@@ -26,7 +26,7 @@ use self::feature_cache::{FeatureCache, Survey};
 use self::observer::Observer;
 use self::trainer::{HeadJob, Stream, stream};
 use crate::backbone::{Backbone, hex};
-use crate::calibrate::{calibrate, peak, view_scale};
+use crate::calibrate::{calibrate, logit_scale, outlier, peak, view_scale};
 use crate::detector::{Model, Provenance, combine};
 use crate::features::Extractor;
 use crate::head::{FoldedHead, Head};
@@ -131,7 +131,7 @@ pub fn train(job: TrainJob<'_>, observer: &dyn Observer) -> Result<Training> {
     };
     let names: Vec<&str> = settings.feature_layers.iter().map(String::as_str).collect();
     let backbone = Backbone { graph: job.backbone.graph.select(&names)?, info: job.backbone.info };
-    let model = finish(backbone, settings, views, &cache, &deal, provenance, observer)?;
+    let model = finish(backbone, settings, views, (job.pictures, &cache), &deal, provenance, observer)?;
     Ok(Training { model, skipped: survey.skipped, checkpoints })
 }
 
@@ -233,7 +233,7 @@ fn train_heads(
     let views = sizes.iter().map(|&size| View {
         size,
         heads: trained.by_ref().take(heads).collect(),
-        scale: view_scale(&[], settings.scoring), // Set once the good pictures are scored.
+        scale: view_scale(&[], settings.scoring, vec![]), // Set once the good pictures are scored.
     });
     Ok(views.collect())
 }
@@ -243,7 +243,7 @@ fn finish(
     backbone: Backbone,
     settings: Settings,
     mut views: Vec<View>,
-    cache: &FeatureCache,
+    (pictures, cache): (&[PathBuf], &FeatureCache),
     deal: &Deal,
     provenance: Provenance,
     observer: &dyn Observer,
@@ -260,9 +260,14 @@ fn finish(
             cache.gather_all(v, picture, features, scratch);
             folded[head].logits(features, Threads::One)
         };
-        let scored: Vec<Vec<f32>> =
+        let mut scored: Vec<Vec<f32>> =
             deal.calibrate.par_iter().map_init(|| (Vec::new(), Vec::new()), score).collect();
-        view.scale = view_scale(&scored, settings.scoring);
+        let of_head = |h: usize| scored.iter().zip(&deal.calibrate).filter(move |(_, c)| c.1 == h).map(|(s, _)| s);
+        let heads: Vec<_> = (0..view.heads.len()).map(|h| logit_scale(of_head(h), settings.scoring)).collect();
+        for (patches, &(_, head)) in scored.iter_mut().zip(&deal.calibrate) {
+            patches.iter_mut().for_each(|v| *v = heads[head].apply(*v));
+        }
+        view.scale = view_scale(&scored, settings.scoring, heads);
         patches.push(scored);
     }
     let map_size = views.iter().map(|v| v.size).max_by_key(|s| s.height * s.width);
@@ -278,6 +283,13 @@ fn finish(
     let scored: Vec<(f64, f64)> = scored.collect::<Result<_>>()?;
     observer.end();
     let (sums, peaks): (Vec<f64>, Vec<f64>) = scored.into_iter().unzip();
+    if let Some(i) = outlier(&sums) {
+        observer.warn(&format!(
+            "`{}` is unlike the other good pictures and alone sets the threshold: look at it, and train without it if it is \
+             defective or shows another part",
+            pictures[cache.listed(deal.calibrate[i].0)].display()
+        ));
+    }
     let calibration = calibrate(&sums, &peaks, settings.scoring, deal.held_out);
     Ok(Model { backbone, settings, views, calibration, provenance })
 }
