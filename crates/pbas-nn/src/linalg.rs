@@ -143,21 +143,27 @@ pub fn gemm_reference(c: &mut [f32], a: Mat<'_>, b: Mat<'_>, accumulate: bool) {
 pub fn add_column_sums(out: &mut [f32], rows: &[f32]) {
     assert_eq!(rows.len() % out.len().max(1), 0, "not a whole number of rows");
     let mut block = vec![0.0f32; out.len()];
-    for chunk in rows.chunks(out.len() * 64) {
-        block.fill(0.0);
-        for row in chunk.chunks_exact(out.len()) {
-            for (b, v) in block.iter_mut().zip(row) {
-                *b += v;
+    vectorized(|| {
+        for chunk in rows.chunks(out.len() * 64) {
+            block.fill(0.0);
+            for row in chunk.chunks_exact(out.len()) {
+                block.iter_mut().zip(row).for_each(|(b, v)| *b += v);
             }
+            out.iter_mut().zip(&block).for_each(|(o, b)| *o += b);
         }
-        for (o, b) in out.iter_mut().zip(&block) {
-            *o += b;
-        }
-    }
+    });
+}
+
+/// Runs `sweep`, a loop over slices, compiled for the widest vectors of this machine (AVX2 or AVX-512 where a plain build
+/// has SSE2). Neither sums nor products are rearranged or fused, so the result is the same on every machine.
+#[inline]
+pub fn vectorized<R>(sweep: impl FnOnce() -> R) -> R {
+    pulp::Arch::new().dispatch(sweep)
 }
 
 /// Dot product in eight running sums: a fixed order that vectorises.
 #[must_use]
+#[inline]
 pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut lanes = [0.0f32; 8];
     let (ac, bc) = (a.chunks_exact(8), b.chunks_exact(8));

@@ -7,7 +7,7 @@ use pbas_nn::linalg::Threads;
 use serde::{Deserialize, Serialize};
 
 use crate::backbone::Backbone;
-use crate::calibrate::{Calibration, patches_score, image_score};
+use crate::calibrate::{Calibration, image_score, patches_score};
 use crate::features::ExtractScratch;
 use crate::head::sigmoid;
 use crate::image::{DecodeOptions, Rgb8, read_rgb};
@@ -206,10 +206,7 @@ pub(crate) fn combine(
             Scoring::Deviations { .. } => {
                 sum += (image - s.image_mean) / s.image_deviation;
                 let share = 1.0 / runners.len() as f32;
-                logits
-                    .iter()
-                    .map(|&v| v * share)
-                    .collect()
+                logits.iter().map(|&v| v * share).collect()
             }
         };
         let map = runner.map(&values)?;

@@ -40,8 +40,11 @@ fn model() -> Model {
         for head in heads.iter_mut().filter(|_| v == 0) {
             head.feature_scale = Some(FeatureScale { mean: random(-1.0), deviation: random(0.5) });
         }
-        let scale =
-            ViewScale { image_mean: -0.75, image_deviation: 0.5, heads: vec![LogitScale { mean: -1.25, deviation: 0.375 }; 2] };
+        let scale = ViewScale {
+            image_mean: -0.75,
+            image_deviation: 0.5,
+            heads: vec![LogitScale { mean: -1.25, deviation: 0.375 }; 2],
+        };
         View { size, heads, scale }
     });
     let views = views.collect();

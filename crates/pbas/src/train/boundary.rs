@@ -6,6 +6,8 @@
 //! dL_abl / dx_i = (x_i - c_i) / (N d_i)        (0 where d_i = 0: no direction is better than another)
 //! ```
 
+use pbas_nn::linalg::{dot, vectorized};
+
 /// Distances of one batch to their centres.
 #[derive(Debug, Clone, Default)]
 pub struct Boundary {
@@ -22,12 +24,14 @@ impl Boundary {
     pub fn measure(&mut self, x: &[f32], centers: &[f32], nearest: &[usize], dim: usize) {
         self.ray.resize(x.len(), 0.0);
         self.distance.clear();
-        for ((row, ray), &i) in x.chunks_exact(dim).zip(self.ray.chunks_exact_mut(dim)).zip(nearest) {
-            for ((r, v), c) in ray.iter_mut().zip(row).zip(&centers[i * dim..(i + 1) * dim]) {
-                *r = v - c;
+        vectorized(|| {
+            for ((row, ray), &i) in x.chunks_exact(dim).zip(self.ray.chunks_exact_mut(dim)).zip(nearest) {
+                for ((r, v), c) in ray.iter_mut().zip(row).zip(&centers[i * dim..(i + 1) * dim]) {
+                    *r = v - c;
+                }
+                self.distance.push(dot(ray, ray).sqrt());
             }
-            self.distance.push(pbas_nn::linalg::dot(ray, ray).sqrt());
-        }
+        });
         let sum: f64 = self.distance.iter().map(|&d| f64::from(d)).sum();
         self.mean_radius = (sum / nearest.len() as f64) as f32;
     }
@@ -35,13 +39,14 @@ impl Boundary {
     /// Adds `weight * dL_abl / dx` to `gradient` `[n, dim]`.
     pub fn add_gradient(&self, gradient: &mut [f32], dim: usize, weight: f32) {
         let n = self.distance.len() as f32;
-        for ((g, ray), &d) in
-            gradient.chunks_exact_mut(dim).zip(self.ray.chunks_exact(dim)).zip(&self.distance)
-        {
-            if d > 0.0 {
-                let factor = weight / (n * d);
-                g.iter_mut().zip(ray).for_each(|(g, r)| *g += factor * r);
+        vectorized(|| {
+            let rows = gradient.chunks_exact_mut(dim).zip(self.ray.chunks_exact(dim));
+            for ((g, ray), &d) in rows.zip(&self.distance) {
+                if d > 0.0 {
+                    let factor = weight / (n * d);
+                    g.iter_mut().zip(ray).for_each(|(g, r)| *g += factor * r);
+                }
             }
-        }
+        });
     }
 }

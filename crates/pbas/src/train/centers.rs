@@ -1,7 +1,7 @@
 //! Centres of the approximate boundary: one a position, found before training by feature alignment
 //! (algorithm.md, section 3), or the nearest of freshly projected training patches (recipe notes).
 
-use pbas_nn::linalg::{Mat, Threads, gemm_into};
+use pbas_nn::linalg::{Mat, Threads, gemm_into, vectorized};
 use rayon::prelude::*;
 
 /// Weight of a batch's mean in its centre: `C <- 0.9 C + 0.1 m`.
@@ -91,15 +91,17 @@ fn search(
         products.resize(out.len() * count, 0.0);
         let rows = Mat::new(&x[first * dim..], out.len(), dim);
         gemm_into(products, rows, transposed, false, Threads::One);
-        for (r, (row, best)) in products.chunks_exact(count).zip(out).enumerate() {
-            let mut least = f32::INFINITY;
-            for (i, &product) in row.iter().enumerate() {
-                let c = cost(first + r, i, product);
-                if c < least {
-                    (least, *best) = (c, i);
+        vectorized(|| {
+            for (r, (row, best)) in products.chunks_exact(count).zip(out).enumerate() {
+                let mut least = f32::INFINITY;
+                for (i, &product) in row.iter().enumerate() {
+                    let c = cost(first + r, i, product);
+                    if c < least {
+                        (least, *best) = (c, i);
+                    }
                 }
             }
-        }
+        });
     };
     match threads {
         Threads::One => {

@@ -262,8 +262,10 @@ fn finish(
         };
         let mut scored: Vec<Vec<f32>> =
             deal.calibrate.par_iter().map_init(|| (Vec::new(), Vec::new()), score).collect();
-        let of_head = |h: usize| scored.iter().zip(&deal.calibrate).filter(move |(_, c)| c.1 == h).map(|(s, _)| s);
-        let heads: Vec<_> = (0..view.heads.len()).map(|h| logit_scale(of_head(h), settings.scoring)).collect();
+        let of_head =
+            |h: usize| scored.iter().zip(&deal.calibrate).filter(move |(_, c)| c.1 == h).map(|(s, _)| s);
+        let heads: Vec<_> =
+            (0..view.heads.len()).map(|h| logit_scale(of_head(h), settings.scoring)).collect();
         for (patches, &(_, head)) in scored.iter_mut().zip(&deal.calibrate) {
             patches.iter_mut().for_each(|v| *v = heads[head].apply(*v));
         }

@@ -1,5 +1,7 @@
 //! Optimisers as torch has them: Adam with coupled L2 for the projection, AdamW for the discriminator.
 
+use pbas_nn::linalg::vectorized;
+
 /// Decay of the running mean of gradients.
 const BETA1: f32 = 0.9;
 /// Decay of the running mean of squared gradients.
@@ -46,13 +48,15 @@ impl Moments {
             Decay::Coupled(d) => (d, 1.0),
             Decay::Decoupled(d) => (0.0, 1.0 - rate * d),
         };
-        let moments = self.first.iter_mut().zip(&mut self.second);
-        for ((w, g), (m, v)) in weight.iter_mut().zip(gradient).zip(moments) {
-            let g = g + coupled * *w;
-            *m += (1.0 - BETA1) * (g - *m);
-            *v = BETA2 * *v + (1.0 - BETA2) * g * g;
-            *w = keep * *w - step_size * *m / (v.sqrt() / root + EPS);
-        }
+        vectorized(|| {
+            let moments = self.first.iter_mut().zip(&mut self.second);
+            for ((w, g), (m, v)) in weight.iter_mut().zip(gradient).zip(moments) {
+                let g = g + coupled * *w;
+                *m += (1.0 - BETA1) * (g - *m);
+                *v = BETA2 * *v + (1.0 - BETA2) * g * g;
+                *w = keep * *w - step_size * *m / (v.sqrt() / root + EPS);
+            }
+        });
     }
 }
 

@@ -23,7 +23,7 @@
 //! `db1` is zero in exact arithmetic, since BatchNorm takes off whatever constant is added before it. It is set to zero:
 //! of the rounding noise that a sum would leave Adam would make full steps.
 
-use pbas_nn::linalg::{Mat, Threads, add_column_sums, gemm_into};
+use pbas_nn::linalg::{Mat, Threads, add_column_sums, dot, gemm_into, vectorized};
 
 use crate::head::{BATCH_NORM_EPS, Discriminator, LEAKY_SLOPE, sigmoid};
 
@@ -111,58 +111,48 @@ impl Refinement {
             v.resize(units, 0.0);
         }
         g.weight.resize(units * dim, 0.0);
+        let norm = Norm { mean: &mean, inverse: &inverse, gain: &s.norm_weight, shift: &s.norm_bias };
+        let loss = vectorized(|| self.through_activation(&norm, &s.output, units));
+        self.backward_hidden(s, batch, feature_gradient, threads);
+        loss / n as f64
+    }
+
+    /// From `h` to the logits and the loss, and back to `dh`.
+    #[inline(always)]
+    fn through_activation(&mut self, norm: &Norm<'_>, output: &[f32], units: usize) -> f64 {
+        let rows = self.hidden.len() / units;
+        let n = rows / 2;
+        let g = &mut self.gradient;
         self.logits.clear();
         let mut loss = 0.0f64;
         let mut activated = vec![0.0f32; units];
         // Sums over all rows are made of sums over blocks of 64: float32 sums of thousands of rows lose digits.
         let mut block = vec![0.0f32; 3 * units];
-        for (r, (row, unit)) in
-            self.hidden.chunks_exact_mut(units).zip(self.unit.chunks_exact_mut(units)).enumerate()
-        {
-            let mut lanes = [0.0f32; 8];
-            for j in 0..units {
-                let u = (row[j] - mean[j]) * inverse[j];
-                unit[j] = u;
-                let y = u * s.norm_weight[j] + s.norm_bias[j];
-                row[j] = if y > 0.0 { 1.0 } else { LEAKY_SLOPE };
-                activated[j] = y * row[j];
-            }
-            for (j, a) in activated.iter().enumerate() {
-                lanes[j % 8] += a * s.output[j];
-            }
-            let logit: f32 = lanes.iter().sum();
+        let both = self.hidden.chunks_exact_mut(units).zip(self.unit.chunks_exact_mut(units));
+        for (r, (row, unit)) in both.enumerate() {
+            let logit = forward_row(row, unit, &mut activated, norm, output);
             self.logits.push(logit);
             let synthetic = r >= n;
             let signed = if synthetic { -f64::from(logit) } else { f64::from(logit) };
             loss += signed.max(0.0) + (-signed.abs()).exp().ln_1p();
             let q = (sigmoid(logit) - if synthetic { 1.0 } else { 0.0 }) / n as f32;
-            let (output, rest) = block.split_at_mut(units);
-            let (norm_weight, norm_bias) = rest.split_at_mut(units);
-            for j in 0..units {
-                output[j] += q * activated[j];
-                let dy = q * s.output[j] * row[j];
-                row[j] = dy;
-                norm_weight[j] += dy * unit[j];
-                norm_bias[j] += dy;
-            }
+            backward_row(row, unit, &activated, output, q, &mut block);
             if (r + 1) % 64 == 0 || r + 1 == rows {
-                for (sum, part) in [&mut g.output, &mut g.norm_weight, &mut g.norm_bias].into_iter().zip([
-                    output,
-                    norm_weight,
-                    norm_bias,
-                ]) {
-                    sum.iter_mut().zip(part.iter_mut()).for_each(|(s, p)| *s += std::mem::take(p));
+                let sums = [&mut g.output, &mut g.norm_weight, &mut g.norm_bias];
+                for (sum, part) in sums.into_iter().zip(block.chunks_exact_mut(units)) {
+                    sum.iter_mut().zip(part).for_each(|(s, p)| *s += std::mem::take(p));
                 }
             }
         }
+        let (by_gain, by_shift) = (&g.norm_weight[..units], &g.norm_bias[..units]);
+        let (gain, inverse) = (&norm.gain[..units], &norm.inverse[..units]);
+        let scale = 1.0 / rows as f32;
         for (row, unit) in self.hidden.chunks_exact_mut(units).zip(self.unit.chunks_exact(units)) {
             for j in 0..units {
-                let centred = row[j] - (g.norm_bias[j] + unit[j] * g.norm_weight[j]) / rows as f32;
-                row[j] = s.norm_weight[j] * inverse[j] * centred;
+                row[j] = gain[j] * inverse[j] * (row[j] - (by_shift[j] + unit[j] * by_gain[j]) * scale);
             }
         }
-        self.backward_hidden(s, batch, feature_gradient, threads);
-        loss / n as f64
+        loss
     }
 
     /// `h` of normal rows by a product, of synthetic rows from those and the centres'.
@@ -186,13 +176,15 @@ impl Refinement {
                 &self.center_hidden
             }
         };
-        for (i, out) in synthetic.chunks_exact_mut(units).enumerate() {
-            let (h, f) = (&normal[i * units..(i + 1) * units], batch.factors[i]);
-            let c = &centers[batch.nearest[i] * units..(batch.nearest[i] + 1) * units];
-            for j in 0..units {
-                out[j] = h[j] + f * (h[j] - c[j]);
+        vectorized(|| {
+            for (i, out) in synthetic.chunks_exact_mut(units).enumerate() {
+                let (h, f) = (&normal[i * units..(i + 1) * units], batch.factors[i]);
+                let c = &centers[batch.nearest[i] * units..(batch.nearest[i] + 1) * units];
+                for ((o, h), c) in out.iter_mut().zip(h).zip(c) {
+                    *o = h + f * (h - c);
+                }
             }
-        }
+        });
     }
 
     /// From `dh` to the gradients of the first layer's weight and of the normal features.
@@ -206,9 +198,7 @@ impl Refinement {
         let (dim, units) = (s.dim, s.hidden);
         let n = batch.nearest.len();
         let (normal, synthetic) = self.hidden.split_at_mut(n * units);
-        for (a, b) in normal.iter_mut().zip(synthetic.iter()) {
-            *a += b;
-        }
+        vectorized(|| normal.iter_mut().zip(synthetic.iter()).for_each(|(a, b)| *a += b));
         gemm_into(
             feature_gradient,
             Mat::new(normal, n, units),
@@ -217,20 +207,24 @@ impl Refinement {
             threads,
         );
         // f dh~ goes to the feature's own row and, negative, to its centre's.
-        for (i, row) in synthetic.chunks_exact_mut(units).enumerate() {
-            let own = &mut normal[i * units..(i + 1) * units];
-            row.iter_mut().for_each(|v| *v *= batch.factors[i]);
-            own.iter_mut().zip(row.iter()).for_each(|(o, v)| *o += v);
-        }
+        vectorized(|| {
+            let rows = synthetic.chunks_exact_mut(units).zip(normal.chunks_exact_mut(units));
+            for ((row, own), f) in rows.zip(batch.factors) {
+                row.iter_mut().for_each(|v| *v *= f);
+                own.iter_mut().zip(row.iter()).for_each(|(o, v)| *o += v);
+            }
+        });
         self.center_hidden.fill(0.0);
         let falls_on: &mut [f32] = match batch.centers {
             CenterRows::Batch => normal,
             CenterRows::Other(_) => &mut self.center_hidden,
         };
-        for (row, &c) in synthetic.chunks_exact(units).zip(batch.nearest) {
-            let target = &mut falls_on[c * units..(c + 1) * units];
-            target.iter_mut().zip(row).for_each(|(t, v)| *t -= v);
-        }
+        vectorized(|| {
+            for (row, &c) in synthetic.chunks_exact(units).zip(batch.nearest) {
+                let target = &mut falls_on[c * units..(c + 1) * units];
+                target.iter_mut().zip(row).for_each(|(t, v)| *t -= v);
+            }
+        });
         let g = &mut self.gradient.weight;
         gemm_into(g, Mat::new(normal, n, units).t(), Mat::new(batch.normal, n, dim), false, threads);
         if let CenterRows::Other(rows) = batch.centers {
@@ -246,17 +240,65 @@ impl Refinement {
         add_column_sums(&mut mean, &self.hidden);
         mean.iter_mut().for_each(|m| *m /= rows as f32);
         let (mut var, mut block) = (vec![0.0f32; units], vec![0.0f32; units]);
-        for chunk in self.hidden.chunks(64 * units) {
-            block.fill(0.0);
-            for row in chunk.chunks_exact(units) {
-                for j in 0..units {
-                    let d = row[j] - mean[j];
-                    block[j] += d * d;
+        vectorized(|| {
+            for chunk in self.hidden.chunks(64 * units) {
+                block.fill(0.0);
+                for row in chunk.chunks_exact(units) {
+                    for ((b, h), m) in block.iter_mut().zip(row).zip(&mean) {
+                        *b += (h - m) * (h - m);
+                    }
                 }
+                var.iter_mut().zip(&block).for_each(|(v, b)| *v += b);
             }
-            var.iter_mut().zip(&block).for_each(|(v, b)| *v += b);
-        }
+        });
         var.iter_mut().for_each(|v| *v /= rows as f32);
         (mean, var)
+    }
+}
+
+/// BatchNorm of one batch, each `[hidden]`.
+struct Norm<'a> {
+    mean: &'a [f32],
+    /// `1 / sqrt(var + eps)`.
+    inverse: &'a [f32],
+    gain: &'a [f32],
+    shift: &'a [f32],
+}
+
+/// One row of `h` -> its logit; leaves `u` in `unit`, the LeakyReLU's slope in `row` and `a` in `activated`.
+#[inline(always)]
+fn forward_row(
+    row: &mut [f32],
+    unit: &mut [f32],
+    activated: &mut [f32],
+    norm: &Norm<'_>,
+    output: &[f32],
+) -> f32 {
+    let n = row.len();
+    let (mean, inverse, gain, shift) =
+        (&norm.mean[..n], &norm.inverse[..n], &norm.gain[..n], &norm.shift[..n]);
+    let (unit, activated, output) = (&mut unit[..n], &mut activated[..n], &output[..n]);
+    for j in 0..n {
+        unit[j] = (row[j] - mean[j]) * inverse[j];
+        let y = unit[j] * gain[j] + shift[j];
+        row[j] = if y > 0.0 { 1.0 } else { LEAKY_SLOPE };
+        activated[j] = y * row[j];
+    }
+    dot(activated, output)
+}
+
+/// From the derivative `q` by the logit to `dy` (in place of the slope in `row`), adding to the sums for `w2`, `g`, `b` in `block`.
+#[inline(always)]
+fn backward_row(row: &mut [f32], unit: &[f32], activated: &[f32], output: &[f32], q: f32, block: &mut [f32]) {
+    let n = row.len();
+    let (by_output, rest) = block.split_at_mut(n);
+    let (by_gain, by_shift) = rest.split_at_mut(n);
+    let (unit, activated, output) = (&unit[..n], &activated[..n], &output[..n]);
+    let by_shift = &mut by_shift[..n];
+    for j in 0..n {
+        by_output[j] += q * activated[j];
+        row[j] *= q * output[j];
+        by_gain[j] += row[j] * unit[j];
+        by_shift[j] += row[j];
     }
 }

@@ -1,6 +1,6 @@
 //! One training step: ABL, AFS and RBO on one batch, one summed loss, one update of both parts of the head.
 
-use pbas_nn::linalg::{Mat, Threads, add_column_sums, gemm_into};
+use pbas_nn::linalg::{Mat, Threads, add_column_sums, gemm_into, vectorized};
 
 use super::boundary::Boundary;
 use super::centers::{Centers, nearest_neighbour};
@@ -183,9 +183,11 @@ impl HeadTrainer {
 pub fn project(out: &mut [f32], p: &Projection, z: &[f32], threads: Threads) {
     let n = z.len() / p.dim;
     gemm_into(out, Mat::new(z, n, p.dim), Mat::new(&p.weight, p.dim, p.dim).t(), false, threads);
-    for row in out.chunks_exact_mut(p.dim) {
-        row.iter_mut().zip(&p.bias).for_each(|(o, b)| *o += b);
-    }
+    vectorized(|| {
+        for row in out.chunks_exact_mut(p.dim) {
+            row.iter_mut().zip(&p.bias).for_each(|(o, b)| *o += b);
+        }
+    });
 }
 
 #[cfg(test)]
