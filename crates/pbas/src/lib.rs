@@ -5,6 +5,47 @@
 //! [`model_file`] keeps a model in one file; [`eval::evaluate`] compares verdicts with labels.
 //! The method is that of Chen et al., "Progressive Boundary Guided Anomaly Synthesis for Industrial Anomaly
 //! Detection", IEEE TCSVT 35(2), 2025.
+//!
+//! ```
+//! use pbas::backbone::Backbone;
+//! use pbas::detector::Detector;
+//! use pbas::preprocess::InputSize;
+//! use pbas::settings::{Length, Preset, Settings, Sizes};
+//! use pbas::train::{TrainJob, observer::Silent, train};
+//! use pbas::{dataset, demo, model_file};
+//!
+//! # fn main() -> pbas::Result<()> {
+//! let folder = tempfile::tempdir().expect("a temporary folder");
+//! for i in 0..6 {
+//!     let part = demo::render(demo::DemoKind::Good, i);
+//!     part.picture.write_png(&folder.path().join(format!("{i}.png")))?;
+//! }
+//! // Far too small and short for real use: leave out these two lines.
+//! let mut settings = Settings::preset(Preset::Fast);
+//! settings.sizes = Sizes::Fixed(vec![InputSize::square(64)]);
+//! settings.head.length = Length::Steps(5);
+//!
+//! let pictures = dataset::good_pictures(folder.path())?;
+//! let job = TrainJob {
+//!     pictures: &pictures,
+//!     backbone: Backbone::embedded()?,
+//!     settings,
+//!     cache_limit: 1 << 30,
+//!     temp_dir: None,
+//!     checkpoints: None,
+//!     resume: false,
+//! };
+//! let training = train(job, &Silent)?;
+//! let file = folder.path().join("washer.pbas");
+//! model_file::save(&training.model, &file)?;
+//!
+//! let detector = Detector::new(model_file::load(&file)?)?;
+//! let prediction = detector.predict_path(&pictures[0])?;
+//! println!("{:?}: {:.2} against {:.2}", prediction.verdict, prediction.image_score, prediction.threshold);
+//! # assert!(prediction.image_score.is_finite() && prediction.map.width == 64);
+//! # Ok(())
+//! # }
+//! ```
 #![forbid(unsafe_code)]
 
 pub mod backbone;
