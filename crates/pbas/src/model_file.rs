@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::backbone::{Backbone, BackboneInfo};
 use crate::calibrate::Calibration;
 use crate::detector::{Model, Provenance};
-use crate::head::{Discriminator, FeatureScale, FoldedHead, Head, Projection};
+use crate::head::{Discriminator, FeatureScale, Head, Projection};
 use crate::patch::PatchEmbedding;
 use crate::preprocess::InputSize;
 use crate::settings::Settings;
@@ -353,12 +353,9 @@ fn self_test(model: &Model) -> Result<Vec<f64>> {
         if view.heads.iter().any(|h| h.projection.dim != features.dim) {
             return Err(Error::input(format!("heads: expected {} entries a feature", features.dim)));
         }
-        let folded = FoldedHead::new(&view.heads.iter().collect::<Vec<_>>());
-        let logits = folded.logits(&features.data, Threads::One);
-        for h in 0..folded.heads() {
-            let of_head = logits.iter().skip(h).step_by(folded.heads());
-            let count = features.height * features.width;
-            values.push(of_head.map(|&v| f64::from(v)).sum::<f64>() / count as f64);
+        for head in &view.heads {
+            let logits = head.logits(&features.data);
+            values.push(logits.iter().map(|&v| f64::from(v)).sum::<f64>() / logits.len() as f64);
         }
     }
     Ok(values)

@@ -5,6 +5,7 @@
 mod folded;
 mod scale;
 
+use pbas_nn::linalg::{Mat, Threads, gemm_into};
 use rand::RngExt;
 use rand_distr::{Distribution, Normal};
 
@@ -89,6 +90,34 @@ impl Head {
             output,
         };
         Self { projection, discriminator, feature_scale: None }
+    }
+
+    /// Logits of patch features `[n, dim]`, layer after layer, on one thread: the twin of [`FoldedHead`], and cheaper where
+    /// the features are few.
+    #[must_use]
+    pub fn logits(&self, features: &[f32]) -> Vec<f32> {
+        let (p, s) = (&self.projection, &self.discriminator);
+        let (n, dim, hidden) = (features.len() / p.dim, p.dim, s.hidden);
+        let mut z = features.to_vec();
+        if let Some(scale) = &self.feature_scale {
+            scale.apply(&mut z);
+        }
+        let mut x = vec![0.0; n * dim];
+        gemm_into(&mut x, Mat::new(&z, n, dim), Mat::new(&p.weight, dim, dim).t(), false, Threads::One);
+        for row in x.chunks_exact_mut(dim) {
+            row.iter_mut().zip(&p.bias).for_each(|(v, b)| *v += b);
+        }
+        let mut h = vec![0.0; n * hidden];
+        gemm_into(&mut h, Mat::new(&x, n, dim), Mat::new(&s.weight, hidden, dim).t(), false, Threads::One);
+        let logit = |row: &[f32]| {
+            let unit = |j: usize| {
+                let u = (row[j] + s.bias[j] - s.running_mean[j]) / (s.running_var[j] + BATCH_NORM_EPS).sqrt();
+                let y = u * s.norm_weight[j] + s.norm_bias[j];
+                s.output[j] * y.max(LEAKY_SLOPE * y)
+            };
+            (0..hidden).map(unit).sum()
+        };
+        h.chunks_exact(hidden).map(logit).collect()
     }
 
     /// The values of every trained tensor with its name and shape, in a fixed order.
