@@ -4,6 +4,8 @@
 //! one row-major matrix product, and a patch feature is a contiguous row. BatchNorm is folded on entry
 //! ([`fold_batch_norm`]); the graph knows none.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::weights::{NamedTensors, Tensor};
@@ -143,7 +145,8 @@ pub struct Node {
 /// the two again and validates what comes from a file.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Graph {
-    nodes: Vec<Node>,
+    /// Shared: a part of a network, or a second picture size of it, costs no second copy of the weights.
+    nodes: Vec<Arc<Node>>,
     outputs: Vec<(String, NodeId)>,
 }
 
@@ -152,7 +155,7 @@ impl Graph {
     #[must_use]
     pub fn new(channels: usize) -> Self {
         let input = Node { name: "input".into(), op: Op::Input { channels }, inputs: vec![] };
-        Self { nodes: vec![input], outputs: vec![] }
+        Self { nodes: vec![Arc::new(input)], outputs: vec![] }
     }
 
     /// Adds a node.
@@ -171,7 +174,7 @@ impl Graph {
                 "node `{name}`: expected {expected} earlier nodes as inputs, found {inputs:?}"
             )));
         }
-        self.nodes.push(Node { name, op, inputs: inputs.to_vec() });
+        self.nodes.push(Arc::new(Node { name, op, inputs: inputs.to_vec() }));
         Ok(self.nodes.len() - 1)
     }
 
@@ -222,8 +225,9 @@ impl Graph {
         let mut nodes = Vec::new();
         for (id, node) in self.nodes.iter().enumerate().filter(|(id, _)| needed[*id]) {
             renumbered[id] = nodes.len();
-            let inputs = node.inputs.iter().map(|&i| renumbered[i]).collect();
-            nodes.push(Node { inputs, ..node.clone() });
+            let inputs: Vec<NodeId> = node.inputs.iter().map(|&i| renumbered[i]).collect();
+            let same = inputs == node.inputs;
+            nodes.push(if same { node.clone() } else { Arc::new(Node { inputs, ..(**node).clone() }) });
         }
         let outputs = outputs.into_iter().map(|(n, id)| (n, renumbered[id])).collect();
         Ok(Self { nodes, outputs })
@@ -251,7 +255,8 @@ impl Graph {
     /// Whether sizes fit is for [`crate::shape::infer`] to find.
     pub fn with_tensors(self, mut tensors: NamedTensors) -> Result<Self> {
         let mut graph = Self::default();
-        for (id, mut node) in self.nodes.into_iter().enumerate() {
+        for (id, node) in self.nodes.into_iter().enumerate() {
+            let mut node = Arc::unwrap_or_clone(node);
             if (id == 0) != matches!(node.op, Op::Input { .. }) {
                 return Err(Error::shape(format!("node `{}`: the first node alone is the input", node.name)));
             }
@@ -272,7 +277,7 @@ impl Graph {
 
     /// Nodes in order of computation.
     #[must_use]
-    pub fn nodes(&self) -> &[Node] {
+    pub fn nodes(&self) -> &[Arc<Node>] {
         &self.nodes
     }
 

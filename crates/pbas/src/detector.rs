@@ -90,7 +90,7 @@ pub struct Detector {
 /// Buffers of one thread.
 #[derive(Debug, Default)]
 pub struct Scratch {
-    views: Vec<ExtractScratch>,
+    extract: ExtractScratch,
 }
 
 impl Detector {
@@ -148,11 +148,10 @@ impl Detector {
     /// A picture that the geometry cannot lay out, or scores that are not numbers.
     pub fn predict(&self, picture: &Rgb8, scratch: &mut Scratch, threads: Threads) -> Result<Prediction> {
         let start = Instant::now();
-        scratch.views.resize_with(self.runners.len(), ExtractScratch::default);
         let mut patches = Vec::new();
         let mut placement = None;
-        for (i, (runner, scratch)) in self.runners.iter().zip(&mut scratch.views).enumerate() {
-            let (logits, at) = runner.patch_scores(picture, scratch, threads)?;
+        for (i, runner) in self.runners.iter().enumerate() {
+            let (logits, at) = runner.patch_scores(picture, &mut scratch.extract, threads)?;
             if self.model.views[i].size == self.map_size() {
                 placement = Some(at);
             }
