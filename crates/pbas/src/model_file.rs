@@ -290,9 +290,8 @@ fn read_view(v: usize, d: &ViewDescription, take: &mut Take<'_>) -> Result<View>
     }
     let s = &d.scale;
     let sound = |mean: f64, deviation: f64| mean.is_finite() && deviation.is_finite() && deviation > 0.0;
-    let scale_ok = sound(s.image_mean, s.image_deviation)
-        && s.heads.len() == d.heads
-        && s.heads.iter().all(|h| sound(h.mean, h.deviation));
+    let scale_ok =
+        sound(s.image_mean, s.image_deviation) && s.heads.iter().all(|h| sound(h.mean, h.deviation));
     if !scale_ok {
         return Err(Error::input(format!("view {v}: expected a finite scale of scores, found {s:?}")));
     }
@@ -327,6 +326,13 @@ fn read_view(v: usize, d: &ViewDescription, take: &mut Take<'_>) -> Result<View>
                 None
             },
         });
+    }
+    if s.heads.len() != d.heads {
+        return Err(Error::input(format!(
+            "view {v}: expected {} scales of heads, found {}",
+            d.heads,
+            s.heads.len()
+        )));
     }
     Ok(View { size: d.size, heads, scale: d.scale.clone() })
 }
