@@ -43,9 +43,9 @@ fn the_paper_preset_and_other_options_train() {
     train(set(), &path, &["--feature-layers", "stride5"]).code(2).says(&["stride5"]);
 }
 
-/// Steps that take some seconds, a few milliseconds each.
+/// Steps that take some seconds in all, far longer than the pause before the signal.
 #[cfg(unix)]
-const LONG: [&str; 6] = ["--steps", "400", "--embed-dim", "16", "--batch-size", "16"];
+const LONG: [&str; 6] = ["--steps", "8000", "--embed-dim", "16", "--batch-size", "16"];
 
 /// Starts the long training and comes back once its steps have begun.
 #[cfg(unix)]
@@ -65,7 +65,7 @@ fn start(out: &Path, more: &[&str]) -> (std::process::Child, std::io::BufReader<
         line.clear();
         assert!(stderr.read_line(&mut line).unwrap() > 0, "ended before training");
     }
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    std::thread::sleep(std::time::Duration::from_millis(100));
     (child, stderr)
 }
 
