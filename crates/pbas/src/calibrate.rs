@@ -92,7 +92,7 @@ pub fn image_score(rank_score: f64, scoring: Scoring) -> f64 {
     }
 }
 
-/// The picture whose score stands out from all other good pictures: more than [`OUTLIER_DEVIATIONS`] of the others'
+/// The picture whose score stands out from all other good pictures: more than five of the others'
 /// deviations above their mean. It alone sets the threshold, so a person should look at it.
 #[must_use]
 pub fn outlier(sums: &[f64]) -> Option<usize> {
