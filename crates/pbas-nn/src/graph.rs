@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::kernel::PackCache;
 use crate::weights::{NamedTensors, Tensor};
 use crate::{Error, Result};
 
@@ -27,6 +28,16 @@ pub enum Activation {
 }
 
 impl Activation {
+    /// The range that the activation clamps to.
+    #[must_use]
+    pub fn bounds(self) -> (f32, f32) {
+        match self {
+            Self::None => (f32::NEG_INFINITY, f32::INFINITY),
+            Self::Relu => (0.0, f32::INFINITY),
+            Self::Relu6 => (0.0, 6.0),
+        }
+    }
+
     /// The activation of one value.
     #[inline(always)]
     #[must_use]
@@ -137,6 +148,9 @@ pub struct Node {
     pub op: Op,
     /// Nodes it reads, all before it.
     pub inputs: Vec<NodeId>,
+    /// Weights as the kernels want them; shared by all plans of this node.
+    #[serde(skip)]
+    pub(crate) packed: PackCache,
 }
 
 /// A network: nodes in order of computation, and the maps that a caller may ask for, by name.
@@ -154,7 +168,8 @@ impl Graph {
     /// A graph that begins with a picture of `channels` channels (node 0).
     #[must_use]
     pub fn new(channels: usize) -> Self {
-        let input = Node { name: "input".into(), op: Op::Input { channels }, inputs: vec![] };
+        let op = Op::Input { channels };
+        let input = Node { name: "input".into(), op, inputs: vec![], packed: PackCache::default() };
         Self { nodes: vec![Arc::new(input)], outputs: vec![] }
     }
 
@@ -174,7 +189,7 @@ impl Graph {
                 "node `{name}`: expected {expected} earlier nodes as inputs, found {inputs:?}"
             )));
         }
-        self.nodes.push(Arc::new(Node { name, op, inputs: inputs.to_vec() }));
+        self.nodes.push(Arc::new(Node { name, op, inputs: inputs.to_vec(), packed: PackCache::default() }));
         Ok(self.nodes.len() - 1)
     }
 

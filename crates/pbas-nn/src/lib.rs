@@ -8,8 +8,10 @@
 pub mod engine;
 mod error;
 pub mod graph;
+mod kernel;
 pub mod linalg;
 pub mod shape;
+pub mod simd;
 pub mod spill;
 pub mod weights;
 

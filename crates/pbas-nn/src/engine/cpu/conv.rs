@@ -1,102 +1,144 @@
-//! Convolution over all channels: im2col of a band of output positions, matrix product, bias, activation.
+//! Convolution over all channels: a product with packed weights, read straight from the (padded) map.
+
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
 use crate::graph::{Activation, Window};
-use crate::linalg::{Mat, Threads, gemm_into};
+use crate::kernel::product::{Finish, Left, Packed, Rows, product};
+use crate::linalg::Threads;
 use crate::shape::Shape;
 
-/// Most output positions a band; a band's columns then stay in the second-level cache. Fixed, so that the
-/// number of threads changes nothing.
-const MAX_BAND: usize = 512;
+/// Output positions of one piece of work: its rows stay in the second-level cache while all weights go by.
+const BAND: usize = 96;
 
-/// `out[position, o] = activation(bias[o] + sum_k columns[position, k] weight[o, k])`.
-#[allow(clippy::too_many_arguments)]
-pub(super) fn run(
-    out: &mut [f32],
-    out_shape: Shape,
-    src: &[f32],
-    src_shape: Shape,
-    window: Window,
-    weight: &[f32],
-    bias: &[f32],
-    activation: Activation,
-    threads: Threads,
-) {
-    let n = out_shape.channels;
-    let k = window.kernel * window.kernel * src_shape.channels;
-    let weights = Mat::new(weight, n, k).t();
-    let pointwise = window.kernel == 1 && window.stride == 1;
-    // Small maps are cut finer, so that every thread has work.
-    let band = MAX_BAND.min(out_shape.positions().div_ceil(4)).max(32);
-    let work = |columns: &mut Vec<f32>, (index, rows): (usize, &mut [f32])| {
-        let first = index * band;
-        let count = rows.len() / n;
-        if pointwise {
-            gemm_into(rows, Mat::new(&src[first * k..], count, k), weights, false, Threads::One);
-        } else {
-            columns.resize(band * k, 0.0);
-            im2col(columns, first, count, out_shape, src, src_shape, window);
-            gemm_into(rows, Mat::new(columns, count, k), weights, false, Threads::One);
+/// A map with the zeros around it that a window asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Padding {
+    /// The map itself.
+    pub map: Shape,
+    /// Zeros above and to the left.
+    pub top: usize,
+    pub left: usize,
+    /// Rows and columns that windows reach, zeros included; may be fewer than the map has.
+    pub height: usize,
+    pub width: usize,
+}
+
+impl Padding {
+    /// What `window` reads of a map of shape `map` for an output of shape `out`.
+    pub(super) fn of(window: &Window, map: Shape, out: Shape) -> Self {
+        let reach = |outputs: usize| (outputs - 1) * window.stride + window.kernel;
+        let front = |size: usize| window.along(size).map_or(0, |(_, front)| front);
+        Self {
+            map,
+            top: front(map.height),
+            left: front(map.width),
+            height: reach(out.height),
+            width: reach(out.width),
         }
-        finish(rows, bias, activation);
-    };
-    match threads {
-        Threads::One => {
-            let mut columns = Vec::new();
-            out.chunks_mut(band * n).enumerate().for_each(|part| work(&mut columns, part));
+    }
+
+    /// Whether the map can be read as it is.
+    pub(super) fn is_none(&self) -> bool {
+        self.top == 0 && self.left == 0 && self.height <= self.map.height && self.width <= self.map.width
+    }
+
+    /// Values of the padded map.
+    pub(super) fn len(&self) -> usize {
+        self.height * self.width * self.map.channels
+    }
+
+    /// Columns of the map that are read.
+    pub(super) fn columns(&self) -> usize {
+        self.map.width.min(self.width - self.left)
+    }
+
+    /// Row `y` of the padded map from the rows of `src`.
+    pub(super) fn write_row(&self, src: &[f32], y: usize, row: &mut [f32]) {
+        let c = self.map.channels;
+        let inside = y.checked_sub(self.top).filter(|&iy| iy < self.map.height);
+        let Some(iy) = inside else {
+            row.fill(0.0);
+            return;
+        };
+        let (from, columns) = (iy * self.map.width * c, self.columns());
+        row[..self.left * c].fill(0.0);
+        row[self.left * c..(self.left + columns) * c].copy_from_slice(&src[from..from + columns * c]);
+        row[(self.left + columns) * c..].fill(0.0);
+    }
+
+    /// The whole padded map.
+    pub(super) fn write(&self, src: &[f32], out: &mut [f32]) {
+        for (y, row) in out.chunks_exact_mut(self.width * self.map.channels).enumerate() {
+            self.write_row(src, y, row);
         }
-        Threads::All => out.par_chunks_mut(band * n).enumerate().for_each_init(Vec::new, work),
     }
 }
 
-/// Adds the bias and activates, row by row.
-fn finish(rows: &mut [f32], bias: &[f32], activation: Activation) {
-    let sweep = |f: fn(f32) -> f32, rows: &mut [f32]| {
-        for row in rows.chunks_exact_mut(bias.len()) {
-            for (v, b) in row.iter_mut().zip(bias) {
-                *v = f(*v + b);
-            }
-        }
-    };
-    match activation {
-        Activation::None => sweep(|x| x, rows),
-        Activation::Relu => sweep(|x| x.max(0.0), rows),
-        Activation::Relu6 => sweep(|x| x.clamp(0.0, 6.0), rows),
-    }
+/// A convolution resolved for one shape of its map.
+#[derive(Debug)]
+pub(super) struct Conv {
+    pub packed: Arc<Packed>,
+    pub out: Shape,
+    pub activation: Activation,
+    /// Rows of positions of `out`, as they lie in the map that is read (padded, if the window asks for it).
+    rows: Rows,
+    taps: usize,
+    tap_stride: usize,
 }
 
-/// Row `i` of `columns` gets the window of output position `first + i`: `[kernel row, kernel column, channel]`,
-/// zeros outside the map.
-fn im2col(
-    columns: &mut [f32],
-    first: usize,
-    count: usize,
-    out_shape: Shape,
-    src: &[f32],
-    s: Shape,
-    window: Window,
-) {
-    let k = window.kernel;
-    let c = s.channels;
-    let top = window.along(s.height).map_or(0, |(_, p)| p) as isize;
-    let left = window.along(s.width).map_or(0, |(_, p)| p) as isize;
-    for (i, row) in columns.chunks_exact_mut(k * k * c).take(count).enumerate() {
-        let (y, x) = ((first + i) / out_shape.width, (first + i) % out_shape.width);
-        let ix = (x * window.stride) as isize - left;
-        // Part of the kernel row that lies inside the map: one contiguous run of pixels.
-        let from = (-ix).clamp(0, k as isize) as usize;
-        let to = (s.width as isize - ix).clamp(from as isize, k as isize) as usize;
-        for (ky, line) in row.chunks_exact_mut(k * c).enumerate() {
-            let iy = (y * window.stride + ky) as isize - top;
-            if iy < 0 || iy >= s.height as isize || from >= to {
-                line.fill(0.0);
-                continue;
+impl Conv {
+    /// Resolves a convolution that reads `padding`'s map.
+    pub(super) fn new(
+        packed: Arc<Packed>,
+        window: &Window,
+        padding: &Padding,
+        out: Shape,
+        activation: Activation,
+    ) -> Self {
+        let width = if padding.is_none() { padding.map.width } else { padding.width };
+        let line = width * padding.map.channels;
+        let rows = Rows {
+            run: out.width,
+            run_stride: window.stride * line,
+            row_stride: window.stride * padding.map.channels,
+        };
+        Self { packed, out, activation, rows, taps: window.kernel, tap_stride: line }
+    }
+
+    /// The left side of the product for the lines `first .. first + lines` of the output, of each only `columns`.
+    pub(super) fn left<'a>(&self, src: &'a [f32], first: usize, lines: usize, columns: usize) -> Left<'a> {
+        Left {
+            data: &src[first * self.rows.run_stride..],
+            rows: Rows { run: columns, ..self.rows },
+            count: lines * columns,
+            taps: self.taps,
+            tap_stride: self.tap_stride,
+        }
+    }
+
+    /// All of the output.
+    pub(super) fn run(&self, src: &[f32], residual: Option<&[f32]>, out: &mut [f32], threads: Threads) {
+        let line = self.out.width * self.out.channels;
+        let lines = match threads {
+            Threads::One => (BAND / self.out.width).max(1),
+            // Small maps are cut finer, so that every thread has work.
+            Threads::All => {
+                let share = self.out.height.div_ceil(2 * rayon::current_num_threads());
+                (BAND / self.out.width).clamp(1, share.max(1))
             }
-            line[..from * c].fill(0.0);
-            line[to * c..].fill(0.0);
-            let start = (iy as usize * s.width + (ix + from as isize) as usize) * c;
-            line[from * c..to * c].copy_from_slice(&src[start..start + (to - from) * c]);
+        };
+        let work = |(i, out): (usize, &mut [f32])| {
+            let left = self.left(src, i * lines, out.len() / line, self.out.width);
+            let residual = residual.map(|r| &r[i * lines * line..]);
+            let finish = Finish { residual, activation: self.activation };
+            let dense = Rows::dense(self.out.channels);
+            product(&self.packed, 0..self.packed.panels(), &left, out, dense, finish);
+        };
+        match threads {
+            Threads::One => out.chunks_mut(lines * line).enumerate().for_each(work),
+            Threads::All => out.par_chunks_mut(lines * line).enumerate().for_each(work),
         }
     }
 }

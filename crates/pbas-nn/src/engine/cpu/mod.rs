@@ -1,26 +1,34 @@
-//! The CPU engine: 1 x 1 convolutions as matrix products, others by im2col in bands that stay in the cache and
-//! matrix products, depthwise ones directly; bias and activation while the values are still in the cache.
+//! The CPU engine: a graph is compiled for one picture size into a few fused steps, which then run on any number of pictures.
 //!
-//! Work is split into bands of output positions of a fixed size, so results do not depend on the number of threads.
+//! Convolutions are products with packed weights that read the map where it lies; bias, addition and activation happen in
+//! registers; an inverted bottleneck is one step. Every output is summed in one fixed order, so results do not depend on the
+//! number of threads.
 
+mod block;
+mod compile;
 mod conv;
 mod depthwise;
+mod place;
 mod pool;
 
-use crate::graph::{Graph, NodeId, Op};
+use compile::{Program, Step, compile};
+
+use crate::graph::{Graph, Op};
 use crate::linalg::Threads;
 use crate::shape::{Shape, infer};
+use crate::simd::Isa;
 use crate::{Error, Result};
 
-/// A graph resolved for one picture size: shapes known, every mismatch found, each map given a buffer that maps
-/// no longer needed share.
+/// A graph resolved for one picture size: shapes known, every mismatch found, steps fused, weights packed (once for all
+/// plans of a graph), each map given a buffer that maps no longer needed share.
 #[derive(Debug)]
 pub struct Plan {
     graph: Graph,
     shapes: Vec<Shape>,
-    /// Buffer of each node's map.
+    program: Program,
+    /// Buffer of each value.
     buffer: Vec<usize>,
-    /// Values each buffer holds.
+    /// Numbers each buffer holds.
     capacity: Vec<usize>,
 }
 
@@ -28,17 +36,32 @@ pub struct Plan {
 #[derive(Debug, Default)]
 pub struct Workspace {
     buffers: Vec<Vec<f32>>,
+    shared: Vec<f32>,
 }
 
 impl Plan {
     /// Resolves `graph` for pictures of `height x width`.
     ///
     /// # Errors
-    /// As [`infer`].
+    /// As [`infer`], and as [`Isa::current`].
     pub fn new(graph: Graph, height: usize, width: usize) -> Result<Self> {
+        Self::for_isa(graph, height, width, Isa::current()?)
+    }
+
+    /// As [`Plan::new`], for an instruction set of [`Isa::available`].
+    ///
+    /// # Errors
+    /// As [`infer`].
+    ///
+    /// # Panics
+    /// If this processor lacks the instruction set.
+    pub fn for_isa(graph: Graph, height: usize, width: usize, isa: Isa) -> Result<Self> {
+        assert!(Isa::available().contains(&isa), "this processor has no {}", isa.name());
         let shapes = infer(&graph, height, width)?;
-        let (buffer, capacity) = place(&graph, &shapes);
-        Ok(Self { graph, shapes, buffer, capacity })
+        let program = compile(&graph, &shapes, isa);
+        let kept: Vec<usize> = graph.outputs().iter().filter_map(|(_, id)| program.value[*id]).collect();
+        let (buffer, capacity) = place::place(&program.lengths, &program.uses, &kept);
+        Ok(Self { graph, shapes, program, buffer, capacity })
     }
 
     /// Shapes of the named outputs, in order.
@@ -65,43 +88,46 @@ impl Plan {
                 input.len()
             )));
         }
-        workspace.buffers.resize_with(self.capacity.len(), Vec::new);
+        workspace.buffers.resize_with(self.capacity.len().max(workspace.buffers.len()), Vec::new);
         for (buffer, &capacity) in workspace.buffers.iter_mut().zip(&self.capacity) {
             if buffer.len() < capacity {
-                buffer.resize(capacity, 0.0);
+                // Not resized: what it held is of no use, and copying it would touch the memory twice.
+                *buffer = vec![0.0; capacity];
             }
         }
-        for (id, node) in self.graph.nodes().iter().enumerate() {
-            let shape = self.shapes[id];
+        let Program { steps, uses, lengths, .. } = &self.program;
+        for (step, at) in steps.iter().zip(uses) {
             // Taken out while it is written, so that the inputs can be read beside it; never one of the inputs.
-            let mut target = std::mem::take(&mut workspace.buffers[self.buffer[id]]);
-            let out = &mut target[..shape.len()];
-            let source = |n: usize| {
-                let from = node.inputs[n];
-                (&workspace.buffers[self.buffer[from]][..self.shapes[from].len()], self.shapes[from])
-            };
-            match &node.op {
-                Op::Input { .. } => out.copy_from_slice(input),
-                Op::Conv2d { window, weight, bias, activation, .. } => {
-                    let (src, s) = source(0);
-                    conv::run(out, shape, src, s, *window, weight, bias, *activation, threads);
+            let mut target = std::mem::take(&mut workspace.buffers[self.buffer[at.writes]]);
+            let out = &mut target[..lengths[at.writes]];
+            let (buffers, shared) = (&workspace.buffers, &mut workspace.shared);
+            let source = |n: usize| at.reads.get(n).map(|&v| &buffers[self.buffer[v]][..lengths[v]]);
+            let first = source(0).unwrap_or(&[]);
+            match step {
+                Step::Input => out.copy_from_slice(input),
+                Step::PaddedInput(padding) => padding.write(input, out),
+                Step::Pad(padding) => padding.write(first, out),
+                Step::Conv(conv) => conv.run(first, source(1), out, threads),
+                Step::Block(block) => block.run(first, source(1), out, shared, threads),
+                Step::Depthwise(id) => {
+                    if let Op::DepthwiseConv2d { window, weight, bias, activation } =
+                        &self.graph.nodes()[*id].op
+                    {
+                        let (shape, s) = (self.shapes[*id], self.shapes[self.graph.nodes()[*id].inputs[0]]);
+                        depthwise::run(out, shape, first, s, *window, weight, bias, *activation, threads);
+                    }
                 }
-                Op::DepthwiseConv2d { window, weight, bias, activation } => {
-                    let (src, s) = source(0);
-                    depthwise::run(out, shape, src, s, *window, weight, bias, *activation, threads);
+                Step::MaxPool { window, map, out: shape } => {
+                    pool::max(out, *shape, first, *map, *window, threads)
                 }
-                Op::MaxPool { window } => {
-                    let (src, s) = source(0);
-                    pool::max(out, shape, src, s, *window);
-                }
-                Op::Add { activation } => {
-                    let ((a, _), (b, _)) = (source(0), source(1));
-                    for ((o, x), y) in out.iter_mut().zip(a).zip(b) {
+                Step::Add(activation) => {
+                    let second = source(1).unwrap_or(&[]);
+                    for ((o, x), y) in out.iter_mut().zip(first).zip(second) {
                         *o = activation.apply(x + y);
                     }
                 }
             }
-            workspace.buffers[self.buffer[id]] = target;
+            workspace.buffers[self.buffer[at.writes]] = target;
         }
         Ok(())
     }
@@ -113,45 +139,7 @@ impl Plan {
     #[must_use]
     pub fn output<'w>(&self, workspace: &'w Workspace, n: usize) -> &'w [f32] {
         let id = self.graph.outputs()[n].1;
-        &workspace.buffers[self.buffer[id]][..self.shapes[id].len()]
+        let value = self.program.value[id].expect("outputs have values of their own");
+        &workspace.buffers[self.buffer[value]][..self.shapes[id].len()]
     }
-}
-
-/// Gives each map a buffer: the free one that fits best, else the largest free one grown, else a new one.
-/// A buffer is free once every node that reads its map has run; outputs keep theirs.
-fn place(graph: &Graph, shapes: &[Shape]) -> (Vec<usize>, Vec<usize>) {
-    let nodes = graph.nodes();
-    let mut last_use: Vec<NodeId> = (0..nodes.len()).collect();
-    for (id, node) in nodes.iter().enumerate() {
-        for &i in &node.inputs {
-            last_use[i] = id;
-        }
-    }
-    for (_, id) in graph.outputs() {
-        last_use[*id] = usize::MAX;
-    }
-    let (mut buffer, mut capacity) = (vec![0; nodes.len()], Vec::<usize>::new());
-    let mut free: Vec<usize> = Vec::new();
-    for id in 0..nodes.len() {
-        let need = shapes[id].len();
-        let best = (0..free.len())
-            .filter(|&f| capacity[free[f]] >= need)
-            .min_by_key(|&f| capacity[free[f]])
-            .or_else(|| (0..free.len()).max_by_key(|&f| capacity[free[f]]));
-        buffer[id] = match best {
-            Some(f) => free.swap_remove(f),
-            None => {
-                capacity.push(0);
-                capacity.len() - 1
-            }
-        };
-        capacity[buffer[id]] = capacity[buffer[id]].max(need);
-        let mut done: Vec<NodeId> = nodes[id].inputs.iter().copied().filter(|&i| last_use[i] == id).collect();
-        done.dedup();
-        free.extend(done.into_iter().map(|i| buffer[i]));
-        if last_use[id] == id {
-            free.push(buffer[id]); // A map that nobody reads.
-        }
-    }
-    (buffer, capacity)
 }

@@ -1,0 +1,262 @@
+//! Expand, depthwise, project as one step (an inverted bottleneck, or any part of one around a depthwise convolution):
+//! the widened map, six times the channels, exists only as a few lines or a few channels in the cache.
+//!
+//! Two ways, which give the same bits. **By lines**: a band of output lines after the other, the lines that two bands
+//! share are kept; for large maps, and on one thread. **By slices**: a panel of channels after the other over the whole map;
+//! for small maps on several threads, where bands of lines would compute too many shared lines twice.
+
+use std::cell::Cell;
+use std::ops::Range;
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use super::conv::{Conv, Padding};
+use crate::graph::{Activation, Window};
+use crate::kernel::depthwise::{PackedDepthwise, Padded};
+use crate::kernel::product::{Finish, Left, Packed, Rows, product};
+use crate::linalg::Threads;
+use crate::shape::Shape;
+
+/// Output positions of a band of lines, at least: enough rows for the products.
+const BAND: usize = 48;
+/// Largest share of lines that bands on several threads may compute twice.
+const MAX_OVERLAP: f64 = 0.15;
+/// Bytes of a line's window above which its channels are walked block by block within a position.
+const NEAR_CACHE: usize = 16 << 10;
+
+thread_local! {
+    /// Lines or slices of the widened map: kept, so that no step pays for fresh memory.
+    static SCRATCH: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
+
+/// A depthwise convolution with what is fused around it.
+#[derive(Debug)]
+pub(super) struct Block {
+    /// Makes the widened map; without it the map is read as it is.
+    pub expand: Option<Conv>,
+    /// The widened map with the zeros around it.
+    pub padding: Padding,
+    pub window: Window,
+    pub depthwise: Arc<PackedDepthwise>,
+    pub activation: Activation,
+    /// Output of the depthwise convolution.
+    pub middle: Shape,
+    pub project: Option<Project>,
+}
+
+/// The 1 x 1 convolution at the end.
+#[derive(Debug)]
+pub(super) struct Project {
+    pub packed: Arc<Packed>,
+    pub activation: Activation,
+}
+
+impl Block {
+    /// Runs the block; `shared` is memory that may grow.
+    pub(super) fn run(
+        &self,
+        src: &[f32],
+        residual: Option<&[f32]>,
+        out: &mut [f32],
+        shared: &mut Vec<f32>,
+        threads: Threads,
+    ) {
+        let height = self.middle.height;
+        let line = out.len() / height;
+        if threads == Threads::One {
+            self.lines(src, residual, out, 0..height);
+            return;
+        }
+        let parts = rayon::current_num_threads();
+        let overlap = |parts: usize| {
+            let shared = self.window.kernel.saturating_sub(self.window.stride);
+            let own = height.div_ceil(parts) * self.window.stride;
+            if parts > 1 { shared as f64 / own as f64 } else { 0.0 }
+        };
+        let parts = [4, 2, 1].map(|n| n * parts).into_iter().find(|&n| overlap(n) <= MAX_OVERLAP);
+        match (parts, &self.expand, &self.project) {
+            (None, Some(expand), Some(project)) if self.slices_fit(expand) => {
+                self.slices(expand, project, src, residual, out, shared);
+            }
+            _ => {
+                let lines = height.div_ceil(parts.unwrap_or_else(rayon::current_num_threads));
+                out.par_chunks_mut(lines * line).enumerate().for_each(|(i, out)| {
+                    let residual = residual.map(|r| &r[i * lines * line..]);
+                    self.lines(src, residual, out, i * lines..i * lines + out.len() / line);
+                });
+            }
+        }
+    }
+
+    /// Output lines `range` into `out`, which holds these alone, as `residual` begins with them.
+    fn lines(&self, src: &[f32], residual: Option<&[f32]>, out: &mut [f32], range: Range<usize>) {
+        let (c, width, p) = (self.middle.channels, self.middle.width, &self.padding);
+        let (k, s) = (self.window.kernel, self.window.stride);
+        let (wide, narrow) = (p.width * c, width * c);
+        let out_line = out.len() / range.len();
+        let band = BAND.div_ceil(width).min(range.len());
+        let held = (band - 1) * s + k;
+        with_scratch(held * wide + band * narrow, |scratch| {
+            let (window, middle) = scratch.split_at_mut(held * wide);
+            // Lines `first .. first + ready` of the padded map are in the window.
+            let (mut first, mut ready) = (range.start * s, 0);
+            for y in range.clone().step_by(band) {
+                let count = band.min(range.end - y);
+                let from = y * s;
+                let kept = (first + ready).saturating_sub(from);
+                window.copy_within((ready - kept) * wide..ready * wide, 0);
+                let need = (count - 1) * s + k;
+                self.widen(src, from + kept..from + need, &mut window[kept * wide..need * wide]);
+                (first, ready) = (from, need);
+
+                let at = (y - range.start) * out_line..(y - range.start + count) * out_line;
+                let Some(project) = &self.project else {
+                    self.windows(window, &mut out[at], count);
+                    continue;
+                };
+                self.windows(window, &mut middle[..count * narrow], count);
+                let left = Left::dense(&middle[..count * narrow], count * width, c);
+                let residual = residual.map(|r| &r[at.clone()]);
+                let finish = Finish { residual, activation: project.activation };
+                let panels = 0..project.packed.panels();
+                let dense = Rows::dense(project.packed.outputs());
+                product(&project.packed, panels, &left, &mut out[at], dense, finish);
+            }
+        });
+    }
+
+    /// Lines `range` of the padded widened map.
+    fn widen(&self, src: &[f32], range: Range<usize>, out: &mut [f32]) {
+        let p = &self.padding;
+        let (c, line) = (p.map.channels, p.width * p.map.channels);
+        let Some(expand) = &self.expand else {
+            for (y, row) in range.zip(out.chunks_exact_mut(line)) {
+                p.write_row(src, y, row);
+            }
+            return;
+        };
+        let inside = range.start.max(p.top)..range.end.min(p.top + p.map.height);
+        let columns = p.columns();
+        for (y, row) in range.clone().zip(out.chunks_exact_mut(line)) {
+            if inside.contains(&y) {
+                row[..p.left * c].fill(0.0);
+                row[(p.left + columns) * c..].fill(0.0);
+            } else {
+                row.fill(0.0);
+            }
+        }
+        if inside.is_empty() {
+            return;
+        }
+        let left = expand.left(src, inside.start - p.top, inside.len(), columns);
+        let rows = Rows { run: columns, run_stride: line, row_stride: c };
+        let at = (inside.start - range.start) * line + p.left * c;
+        let finish = Finish { residual: None, activation: expand.activation };
+        product(&expand.packed, 0..expand.packed.panels(), &left, &mut out[at..], rows, finish);
+    }
+
+    /// `count` lines of the depthwise convolution from the padded lines that they reach.
+    fn windows(&self, lines: &[f32], out: &mut [f32], count: usize) {
+        let (c, width) = (self.middle.channels, self.middle.width);
+        let line = self.padding.width * c;
+        let block = self.depthwise.block();
+        let stride = self.window.stride;
+        let run = |b: usize, y: usize, x: usize, n: usize, out: &mut [f32]| {
+            let at = y * stride * line + x * stride * c + b * block;
+            let map = Padded { data: &lines[at..], row_stride: line, column_stride: c, stride };
+            let to = (y * width + x) * c + b * block;
+            self.depthwise.row(b, &map, &mut out[to..], c, n, self.activation);
+        };
+        let near = self.window.kernel * self.padding.width * block * size_of::<f32>() <= NEAR_CACHE;
+        for y in 0..count {
+            if near {
+                for b in 0..self.depthwise.blocks() {
+                    run(b, y, 0, width, out);
+                }
+            } else {
+                // Long lines: what a few positions read of all channels stays in the nearest cache.
+                for x in (0..width).step_by(4) {
+                    for b in 0..self.depthwise.blocks() {
+                        run(b, y, x, 4.min(width - x), out);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether every slice is a full panel of both kernels.
+    fn slices_fit(&self, expand: &Conv) -> bool {
+        let panel = expand.packed.panel();
+        panel == self.depthwise.block() && self.middle.channels.is_multiple_of(panel)
+    }
+
+    /// Slice after slice of the channels, then the projection, which reads the slices where they lie.
+    fn slices(
+        &self,
+        expand: &Conv,
+        project: &Project,
+        src: &[f32],
+        residual: Option<&[f32]>,
+        out: &mut [f32],
+        shared: &mut Vec<f32>,
+    ) {
+        let p = &self.padding;
+        let panel = expand.packed.panel();
+        let positions = self.middle.positions();
+        let stride = self.window.stride;
+        let len = positions * self.middle.channels;
+        if shared.len() < len {
+            shared.resize(len, 0.0);
+        }
+        let middle = &mut shared[..len];
+        middle.par_chunks_mut(positions * panel).enumerate().for_each(|(i, slice)| {
+            with_scratch(p.height * p.width * panel, |wide| {
+                let lines = p.map.height.min(p.height - p.top);
+                let columns = p.columns();
+                // Zeros around the map; the product writes the rest.
+                let line = p.width * panel;
+                wide[..p.top * line].fill(0.0);
+                wide[(p.top + lines) * line..].fill(0.0);
+                for row in wide[p.top * line..].chunks_exact_mut(line).take(lines) {
+                    row[..p.left * panel].fill(0.0);
+                    row[(p.left + columns) * panel..].fill(0.0);
+                }
+                let left = expand.left(src, 0, lines, columns);
+                let rows = Rows { run: columns, run_stride: line, row_stride: panel };
+                let finish = Finish { residual: None, activation: expand.activation };
+                let at = p.top * line + p.left * panel;
+                product(&expand.packed, i..i + 1, &left, &mut wide[at..], rows, finish);
+                for (y, out) in slice.chunks_exact_mut(self.middle.width * panel).enumerate() {
+                    let data = &wide[y * stride * line..];
+                    let map = Padded { data, row_stride: line, column_stride: panel, stride };
+                    self.depthwise.row(i, &map, out, panel, self.middle.width, self.activation);
+                }
+            });
+        });
+        let (middle, outputs) = (&shared[..len], project.packed.outputs());
+        let band = positions.div_ceil(2 * rayon::current_num_threads()).clamp(BAND / 2, 2 * BAND);
+        out.par_chunks_mut(band * outputs).enumerate().for_each(|(i, out)| {
+            let left = Left {
+                data: &middle[i * band * panel..],
+                rows: Rows::dense(panel),
+                count: out.len() / outputs,
+                taps: self.middle.channels / panel,
+                tap_stride: positions * panel,
+            };
+            let residual = residual.map(|r| &r[i * band * outputs..]);
+            let finish = Finish { residual, activation: project.activation };
+            product(&project.packed, 0..project.packed.panels(), &left, out, Rows::dense(outputs), finish);
+        });
+    }
+}
+
+/// Calls `work` with `len` values of this thread's scratch, whatever they hold.
+fn with_scratch(len: usize, work: impl FnOnce(&mut [f32])) {
+    let mut scratch = SCRATCH.take();
+    if scratch.len() < len {
+        scratch.resize(len, 0.0);
+    }
+    work(&mut scratch[..len]);
+    SCRATCH.set(scratch);
+}
