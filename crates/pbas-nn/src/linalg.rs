@@ -5,6 +5,11 @@
 
 use gemm::Parallelism;
 
+use crate::Result;
+use crate::graph::Activation;
+use crate::kernel::product::{Finish, Left, Packed, Rows, product};
+use crate::simd::Isa;
+
 /// How many threads a call may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Threads {
@@ -124,6 +129,34 @@ pub fn gemm_into(c: &mut [f32], a: Mat<'_>, b: Mat<'_>, accumulate: bool, thread
     }
 }
 
+/// A matrix `[n, k]` with a bias `[n]`, laid out once for the kernel of this machine's instruction set.
+#[derive(Debug, Clone)]
+pub struct PackedMatrix(Packed);
+
+impl PackedMatrix {
+    /// Packs `weight`, `[n, k]` row-major with `n` the length of `bias`.
+    ///
+    /// # Errors
+    /// As [`Isa::current`].
+    ///
+    /// # Panics
+    /// If `weight` is not of `n k` values.
+    pub fn new(weight: &[f32], bias: &[f32], k: usize) -> Result<Self> {
+        Ok(Self(Packed::new(Isa::current()?, weight, bias, k)))
+    }
+
+    /// `out[r, n] = bias[n] + plus[r, n] + sum_k a[r, k] weight[n, k]` for `count` dense rows, on the calling thread. Each
+    /// row's result is the same whichever rows it is computed with.
+    ///
+    /// # Panics
+    /// If a slice is too short for `count` rows.
+    pub fn multiply(&self, a: &[f32], count: usize, plus: Option<&[f32]>, out: &mut [f32]) {
+        let left = Left::dense(a, count, self.0.inputs());
+        let finish = Finish { residual: plus, activation: Activation::None };
+        product(&self.0, 0..self.0.panels(), &left, out, Rows::dense(self.0.outputs()), finish);
+    }
+}
+
 /// The slow, obvious twin of [`gemm_into`], summing in float64.
 pub fn gemm_reference(c: &mut [f32], a: Mat<'_>, b: Mat<'_>, accumulate: bool) {
     for r in 0..a.rows {
@@ -210,6 +243,29 @@ mod tests {
                     gemm_into(&mut all, x, y, accumulate, Threads::All);
                     assert_eq!(fast, all, "threads changed a product of {m} {n} {k}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn packed_product_agrees_with_its_twin() {
+        for (m, n, k) in [(1, 1, 1), (5, 17, 33), (40, 8, 9), (13, 24, 3), (130, 66, 344), (64, 256, 70)] {
+            let (a, w, bias, plus) = (values(m * k, 1), values(n * k, 2), values(n, 3), values(m * n, 4));
+            let packed = PackedMatrix::new(&w, &bias, k).unwrap();
+            for plus in [None, Some(plus.as_slice())] {
+                let mut slow: Vec<f32> =
+                    (0..m * n).map(|i| bias[i % n] + plus.map_or(0.0, |p| p[i])).collect();
+                gemm_reference(&mut slow, Mat::new(&a, m, k), Mat::new(&w, n, k).t(), true);
+                let mut fast = vec![f32::NAN; m * n];
+                packed.multiply(&a, m, plus, &mut fast);
+                for (f, s) in fast.iter().zip(&slow) {
+                    assert!((f - s).abs() < 1e-4, "{m} {n} {k}: {f} {s}");
+                }
+                // A row alone gives the same bits.
+                let last = m - 1;
+                let mut alone = vec![0.0; n];
+                packed.multiply(&a[last * k..], 1, plus.map(|p| &p[last * n..]), &mut alone);
+                assert_eq!(alone, fast[last * n..]);
             }
         }
     }

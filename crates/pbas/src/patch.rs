@@ -75,12 +75,25 @@ struct Bins {
     weight: Vec<f32>,
 }
 
+/// A layer's part of the patch features: its pooled values `[positions, entries]` begin at `offset` and, brought to the
+/// finest grid by `rows` and `columns`, are added to the entries from `first` on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LayerPart<'a> {
+    pub first: usize,
+    pub entries: usize,
+    pub positions: usize,
+    pub width: usize,
+    pub offset: usize,
+    pub rows: &'a [Tap],
+    pub columns: &'a [Tap],
+}
+
 /// Bilinear resampling along one axis: `(1 - t) src[low] + t src[high]`.
 #[derive(Debug, Clone, Copy)]
-struct Tap {
-    low: usize,
-    high: usize,
-    t: f32,
+pub(crate) struct Tap {
+    pub low: usize,
+    pub high: usize,
+    pub t: f32,
 }
 
 impl PatchEmbedding {
@@ -165,6 +178,19 @@ impl PatchEmbedding {
                 part.chunks_mut(line).enumerate().for_each(|(y, row)| layer.pool_row(map, y, row));
             }
         }
+    }
+
+    /// The layers as parts of the patch feature, in the order of the pooled values.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = LayerPart<'_>> {
+        self.layers.iter().map(|l| LayerPart {
+            first: l.first,
+            entries: l.entries,
+            positions: l.shape.positions(),
+            width: l.shape.width,
+            offset: l.offset,
+            rows: &l.rows,
+            columns: &l.columns,
+        })
     }
 
     /// The patch feature of one position from the pooled values of its picture.

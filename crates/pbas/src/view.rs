@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backbone::Backbone;
 use crate::features::{ExtractScratch, Extractor};
-use crate::head::{FoldedHead, Head};
+use crate::head::{FoldedHead, GridHead, Head};
 use crate::image::Rgb8;
 use crate::preprocess::{Geometry, InputSize, Placement};
 use crate::score::{ScoreMap, SmoothUpsampler};
@@ -61,7 +61,7 @@ pub struct View {
 #[derive(Debug)]
 pub struct ViewRunner {
     extractor: Extractor,
-    folded: FoldedHead,
+    head: GridHead,
     upsampler: SmoothUpsampler,
     scale: ViewScale,
 }
@@ -82,11 +82,12 @@ impl ViewRunner {
             return Err(Error::input(format!("view {}: expected heads for {dim} features", view.size.width)));
         }
         let folded = FoldedHead::new(&view.heads.iter().collect::<Vec<_>>());
+        let head = GridHead::new(&folded, extractor.embedding())?;
         let (h, w) = extractor.embedding().grid();
         // The Gaussian is 4 pixels wide at the view's own size; on the map of a larger view it is as much wider.
         let sigma = MAP_SIGMA * map_size.width as f64 / view.size.width as f64;
         let upsampler = SmoothUpsampler::new(h, w, map_size.height, map_size.width, sigma)?;
-        Ok(Self { extractor, folded, upsampler, scale: view.scale.clone() })
+        Ok(Self { extractor, head, upsampler, scale: view.scale.clone() })
     }
 
     /// Score of each patch of a picture (the mean over the heads of their logits on scale), and where the picture lies in
@@ -101,9 +102,8 @@ impl ViewRunner {
         threads: Threads,
     ) -> Result<(Vec<f32>, Placement)> {
         let (pooled, placement) = self.extractor.extract(picture, scratch, threads)?;
-        let features = self.extractor.embedding().grid_features(&pooled, threads == Threads::All);
-        let heads = self.folded.heads();
-        let logits = self.folded.logits(&features.data, threads);
+        let heads = self.head.heads();
+        let logits = self.head.logits(&pooled, threads);
         let mean = |l: &[f32]| {
             let on_scale = l.iter().zip(&self.scale.heads).map(|(&v, s)| s.apply(v));
             on_scale.sum::<f32>() / heads as f32

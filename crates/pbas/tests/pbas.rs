@@ -164,7 +164,7 @@ fn golden_training_and_prediction() {
         let (shape, expected) = golden.tensor("predict.patch_score");
         let score = |head: &Head| -> Vec<f32> {
             let folded = FoldedHead::new(&[head]);
-            features.iter().flat_map(|z| folded.logits(z, Threads::One)).map(sigmoid).collect()
+            features.iter().flat_map(|z| folded.logits(z)).map(sigmoid).collect()
         };
         let worst = |f: &[f32]| f.iter().zip(&expected).map(|(f, e)| (f - e).abs()).fold(0.0, f32::max);
         // With the published run's rounding noise (see `same_weights`) put in place of ours the scores are the same.

@@ -77,6 +77,11 @@ impl Packed {
         self.n
     }
 
+    /// Values of a row of the left side.
+    pub(crate) fn inputs(&self) -> usize {
+        self.k
+    }
+
     /// Outputs of panel `p` with its zeros: a full panel, or half of one at the end.
     fn width(&self, p: usize) -> usize {
         if self.n - p * self.panel() > self.lanes { self.panel() } else { self.lanes }

@@ -1,10 +1,8 @@
 //! Inference: feature scale, projection, first linear layer and BatchNorm are one affine map (algorithm.md,
 //! section 5). Heads of one view are stacked, so all of them cost one matrix product.
 
-use pbas_nn::linalg::{Mat, Threads, gemm_into};
-use rayon::prelude::*;
-
 use super::{BATCH_NORM_EPS, Head, LEAKY_SLOPE};
+use pbas_nn::linalg::{Mat, Threads, gemm_into};
 
 /// Positions scored at a time: their hidden values stay in the second-level cache.
 const BAND: usize = 128;
@@ -12,15 +10,15 @@ const BAND: usize = 128;
 /// Heads of one view folded for inference: `logit_h(z) = sum_i output[h, i] LeakyReLU((A_h z + b_h)_i)`.
 #[derive(Debug, Clone)]
 pub struct FoldedHead {
-    dim: usize,
-    hidden: usize,
-    heads: usize,
+    pub(super) dim: usize,
+    pub(super) hidden: usize,
+    pub(super) heads: usize,
     /// `[heads * hidden, dim]`.
-    weight: Vec<f32>,
+    pub(super) weight: Vec<f32>,
     /// `[heads * hidden]`.
-    bias: Vec<f32>,
+    pub(super) bias: Vec<f32>,
     /// `[heads * hidden]`.
-    output: Vec<f32>,
+    pub(super) output: Vec<f32>,
 }
 
 impl FoldedHead {
@@ -75,58 +73,47 @@ impl FoldedHead {
         self.heads
     }
 
-    /// Logits of each head for unscaled patch features `[positions, dim]`: `[positions, heads]`.
+    /// Logits of each head for unscaled patch features `[positions, dim]`: `[positions, heads]`. The twin of
+    /// [`GridHead`], for features that lie on no grid.
     ///
     /// # Panics
     /// If `features` is not a whole number of patch features.
     #[must_use]
-    pub fn logits(&self, features: &[f32], threads: Threads) -> Vec<f32> {
+    pub fn logits(&self, features: &[f32]) -> Vec<f32> {
         assert_eq!(features.len() % self.dim, 0, "whole patch features");
-        let positions = features.len() / self.dim;
         let units = self.heads * self.hidden;
         let weight = Mat::new(&self.weight, units, self.dim).t();
-        let mut logits = vec![0.0; positions * self.heads];
-        let work = |hidden: &mut Vec<f32>, (band, out): (usize, &mut [f32])| {
-            let count = out.len() / self.heads;
+        let mut logits = Vec::with_capacity(features.len() / self.dim * self.heads);
+        let mut hidden = Vec::new();
+        for band in features.chunks(BAND * self.dim) {
+            let count = band.len() / self.dim;
             hidden.resize(count * units, 0.0);
-            let source = Mat::new(&features[band * BAND * self.dim..], count, self.dim);
-            gemm_into(hidden, source, weight, false, Threads::One);
-            for (row, out) in hidden.chunks_exact(units).zip(out.chunks_exact_mut(self.heads)) {
-                for (h, logit) in out.iter_mut().enumerate() {
-                    let part = h * self.hidden..(h + 1) * self.hidden;
-                    *logit = weighted_leaky(&row[part.clone()], &self.bias[part.clone()], &self.output[part]);
-                }
-            }
-        };
-        match threads {
-            Threads::One => {
-                let mut hidden = Vec::new();
-                logits.chunks_mut(BAND * self.heads).enumerate().for_each(|part| work(&mut hidden, part));
-            }
-            Threads::All => {
-                logits.par_chunks_mut(BAND * self.heads).enumerate().for_each_init(Vec::new, work);
+            gemm_into(&mut hidden, Mat::new(band, count, self.dim), weight, false, Threads::One);
+            for row in hidden.chunks_exact_mut(units) {
+                row.iter_mut().zip(&self.bias).for_each(|(v, b)| *v += b);
+                logits.extend(
+                    row.chunks_exact(self.hidden)
+                        .zip(self.output.chunks_exact(self.hidden))
+                        .map(|(row, output)| weighted_leaky(row, output)),
+                );
             }
         }
         logits
     }
 }
 
-/// `sum_i output[i] LeakyReLU(row[i] + bias[i])`, in eight running sums so that it vectorises in a fixed order.
-fn weighted_leaky(row: &[f32], bias: &[f32], output: &[f32]) -> f32 {
+/// `sum_i output[i] LeakyReLU(row[i])`, in eight running sums so that it vectorises in a fixed order.
+#[inline(always)]
+pub(super) fn weighted_leaky(row: &[f32], output: &[f32]) -> f32 {
     let mut lanes = [0.0f32; 8];
     let whole = row.len() - row.len() % 8;
     for i in (0..whole).step_by(8) {
         for l in 0..8 {
-            let y = row[i + l] + bias[i + l];
+            let y = row[i + l];
             lanes[l] += output[i + l] * y.max(LEAKY_SLOPE * y);
         }
     }
-    let tail: f32 = (whole..row.len())
-        .map(|i| {
-            let y = row[i] + bias[i];
-            output[i] * y.max(LEAKY_SLOPE * y)
-        })
-        .sum();
+    let tail: f32 = (whole..row.len()).map(|i| output[i] * row[i].max(LEAKY_SLOPE * row[i])).sum();
     lanes.iter().sum::<f32>() + tail
 }
 
@@ -178,8 +165,7 @@ mod tests {
         }
         let features = random(301 * dim, -2.0);
         let folded = FoldedHead::new(&heads.iter().collect::<Vec<_>>());
-        let logits = folded.logits(&features, Threads::One);
-        assert_eq!(logits, folded.logits(&features, Threads::All), "threads changed a logit");
+        let logits = folded.logits(&features);
         for (position, z) in features.chunks_exact(dim).enumerate() {
             for (h, head) in heads.iter().enumerate() {
                 let layers = f64::from(head.logits(z)[0]);

@@ -3,6 +3,7 @@
 //! At inference both are one affine map, a LeakyReLU and one weighted sum: [`FoldedHead`].
 
 mod folded;
+mod grid;
 mod scale;
 
 use pbas_nn::linalg::{Mat, Threads, gemm_into};
@@ -10,6 +11,7 @@ use rand::RngExt;
 use rand_distr::{Distribution, Normal};
 
 pub use folded::FoldedHead;
+pub use grid::GridHead;
 pub use scale::FeatureScale;
 
 /// Slope of the LeakyReLU below zero.

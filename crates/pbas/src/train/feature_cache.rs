@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use half::f16;
+use half::slice::HalfFloatSliceExt;
 use pbas_nn::linalg::Threads;
 use pbas_nn::spill::HalfStore;
 use rayon::prelude::*;
@@ -149,6 +150,13 @@ impl FeatureCache {
         for (position, row) in out.chunks_exact_mut(dim).enumerate() {
             self.gather(view, picture, position, row, scratch);
         }
+    }
+
+    /// The pooled values of one picture ([`PatchEmbedding::pool`]), widened into `out`.
+    pub fn pooled(&self, view: usize, picture: usize, out: &mut Vec<f32>) {
+        let v = &self.views[view];
+        out.resize(v.pooled_len, 0.0);
+        v.store.as_slice()[self.slots[picture] * v.pooled_len..][..v.pooled_len].convert_to_f32_slice(out);
     }
 }
 

@@ -29,7 +29,7 @@ use crate::backbone::{Backbone, hex};
 use crate::calibrate::{calibrate, logit_scale, outlier, peak, view_scale};
 use crate::detector::{Model, Provenance, combine};
 use crate::features::Extractor;
-use crate::head::{FoldedHead, Head};
+use crate::head::{FoldedHead, GridHead, Head};
 use crate::image::{DecodeOptions, dimensions};
 use crate::preprocess::{Geometry, InputSize};
 use crate::settings::{Settings, Sizes, auto_sizes};
@@ -252,16 +252,14 @@ fn finish(
     // patches[view][picture]
     let mut patches: Vec<Vec<Vec<f32>>> = Vec::new();
     for (v, view) in views.iter_mut().enumerate() {
-        let folded: Vec<FoldedHead> = view.heads.iter().map(|h| FoldedHead::new(&[h])).collect();
         let embedding = cache.embedding(v);
-        let len = embedding.positions() * embedding.dim();
-        let score = |(features, scratch): &mut (Vec<f32>, Vec<f32>), &(picture, head): &(usize, usize)| {
-            features.resize(len, 0.0);
-            cache.gather_all(v, picture, features, scratch);
-            folded[head].logits(features, Threads::One)
+        let heads = view.heads.iter().map(|h| GridHead::new(&FoldedHead::new(&[h]), embedding));
+        let heads = heads.collect::<Result<Vec<_>>>()?;
+        let score = |pooled: &mut Vec<f32>, &(picture, head): &(usize, usize)| {
+            cache.pooled(v, picture, pooled);
+            heads[head].logits(pooled, Threads::One)
         };
-        let mut scored: Vec<Vec<f32>> =
-            deal.calibrate.par_iter().map_init(|| (Vec::new(), Vec::new()), score).collect();
+        let mut scored: Vec<Vec<f32>> = deal.calibrate.par_iter().map_init(Vec::new, score).collect();
         let of_head =
             |h: usize| scored.iter().zip(&deal.calibrate).filter(move |(_, c)| c.1 == h).map(|(s, _)| s);
         let heads: Vec<_> =

@@ -1,0 +1,240 @@
+//! Folded heads on a whole picture: each feature layer goes through its part of the affine map at its own resolution, and
+//! the hidden values are brought to the finest grid instead of the features (both are linear; algorithm.md, section 5).
+//! A layer of a quarter of the positions then costs a quarter of the multiplications.
+
+use pbas_nn::linalg::{PackedMatrix, Threads, vectorized};
+use rayon::prelude::*;
+
+use super::FoldedHead;
+use super::folded::weighted_leaky;
+use crate::Result;
+use crate::patch::{PatchEmbedding, Tap};
+
+/// Positions computed at a time: their hidden values stay in the second-level cache. A multiple of the kernel's rows.
+const BAND: usize = 24;
+
+/// [`FoldedHead`] resolved for the grid of one picture size: pooled layer values -> logits of every position.
+#[derive(Debug)]
+pub struct GridHead {
+    heads: usize,
+    hidden: usize,
+    output: Vec<f32>,
+    height: usize,
+    width: usize,
+    /// The layer on the finest grid, whose product comes last and carries the bias.
+    fine: Part,
+    coarse: Vec<CoarsePart>,
+}
+
+#[derive(Debug)]
+struct Part {
+    weight: PackedMatrix,
+    entries: usize,
+    positions: usize,
+    offset: usize,
+}
+
+#[derive(Debug)]
+struct CoarsePart {
+    part: Part,
+    width: usize,
+    rows: Vec<Tap>,
+    columns: Vec<Tap>,
+}
+
+impl GridHead {
+    /// Cuts the folded weights into the layers' parts.
+    ///
+    /// # Errors
+    /// An instruction set was asked for that this processor lacks.
+    ///
+    /// # Panics
+    /// If `folded` is for features of another length.
+    pub fn new(folded: &FoldedHead, embedding: &PatchEmbedding) -> Result<Self> {
+        assert_eq!(folded.dim, embedding.dim(), "heads and features of one length");
+        let (height, width) = embedding.grid();
+        let zeros = vec![0.0; folded.bias.len()];
+        let (mut fine, mut coarse) = (None, Vec::new());
+        for part in embedding.parts() {
+            let is_fine = fine.is_none() && part.positions == height * width;
+            let columns = part.first..part.first + part.entries;
+            let rows = folded.weight.chunks_exact(folded.dim);
+            let weight: Vec<f32> = rows.flat_map(|row| &row[columns.clone()]).copied().collect();
+            let bias = if is_fine { &folded.bias } else { &zeros };
+            let packed = Part {
+                weight: PackedMatrix::new(&weight, bias, part.entries)?,
+                entries: part.entries,
+                positions: part.positions,
+                offset: part.offset,
+            };
+            if is_fine {
+                fine = Some(packed);
+            } else {
+                coarse.push(CoarsePart {
+                    part: packed,
+                    width: part.width,
+                    rows: part.rows.to_vec(),
+                    columns: part.columns.to_vec(),
+                });
+            }
+        }
+        Ok(Self {
+            heads: folded.heads,
+            hidden: folded.hidden,
+            output: folded.output.clone(),
+            height,
+            width,
+            fine: fine.expect("an embedding has a layer on its finest grid"),
+            coarse,
+        })
+    }
+
+    /// Heads that were folded.
+    #[must_use]
+    pub fn heads(&self) -> usize {
+        self.heads
+    }
+
+    /// Logits of each head, `[positions, heads]`, for a picture's pooled values ([`PatchEmbedding::pool`]).
+    ///
+    /// # Panics
+    /// If `pooled` has another length than the embedding says.
+    #[must_use]
+    pub fn logits(&self, pooled: &[f32], threads: Threads) -> Vec<f32> {
+        let units = self.heads * self.hidden;
+        let coarse: Vec<Vec<f32>> =
+            self.coarse.iter().map(|c| c.part.multiply(pooled, units, threads)).collect();
+        let mut logits = vec![0.0; self.height * self.width * self.heads];
+        let line = self.width * self.heads;
+        let work = |scratch: &mut Scratch, (y, out): (usize, &mut [f32])| {
+            vectorized(|| self.line(pooled, &coarse, y, out, scratch));
+        };
+        match threads {
+            Threads::One => {
+                let mut scratch = Scratch::default();
+                logits.chunks_mut(line).enumerate().for_each(|part| work(&mut scratch, part));
+            }
+            // A few lines a piece, so that a thread keeps its scratch.
+            Threads::All => {
+                logits.par_chunks_mut(line).with_min_len(4).enumerate().for_each_init(Scratch::default, work);
+            }
+        }
+        logits
+    }
+
+    /// Logits of line `y` of the grid.
+    #[inline(always)]
+    fn line(&self, pooled: &[f32], coarse: &[Vec<f32>], y: usize, out: &mut [f32], scratch: &mut Scratch) {
+        let units = self.heads * self.hidden;
+        let Scratch { lines, plus, hidden } = scratch;
+        lines.resize_with(self.coarse.len(), Vec::new);
+        for ((layer, values), line) in self.coarse.iter().zip(coarse).zip(lines.iter_mut()) {
+            let (tap, len) = (layer.rows[y], layer.width * units);
+            line.resize(len, 0.0);
+            blend(line, &values[tap.low * len..][..len], &values[tap.high * len..][..len], tap.t);
+        }
+        hidden.resize(BAND * units, 0.0);
+        plus.resize(BAND * units, 0.0);
+        for (band, out) in out.chunks_mut(BAND * self.heads).enumerate() {
+            let (x, count) = (band * BAND, out.len() / self.heads);
+            for (i, plus) in plus.chunks_exact_mut(units).take(count).enumerate() {
+                for (n, (layer, line)) in self.coarse.iter().zip(lines.iter()).enumerate() {
+                    let tap = layer.columns[x + i];
+                    let (low, high) = (&line[tap.low * units..][..units], &line[tap.high * units..][..units]);
+                    if n == 0 {
+                        blend(plus, low, high, tap.t);
+                    } else {
+                        add_blend(plus, low, high, tap.t);
+                    }
+                }
+            }
+            let from = self.fine.offset + (y * self.width + x) * self.fine.entries;
+            let sum = (!self.coarse.is_empty()).then_some(plus.as_slice());
+            self.fine.weight.multiply(&pooled[from..], count, sum, hidden);
+            for (row, logits) in hidden.chunks_exact(units).zip(out.chunks_exact_mut(self.heads)) {
+                let heads = row.chunks_exact(self.hidden).zip(self.output.chunks_exact(self.hidden));
+                for (logit, (row, output)) in logits.iter_mut().zip(heads) {
+                    *logit = weighted_leaky(row, output);
+                }
+            }
+        }
+    }
+}
+
+/// Buffers of one thread.
+#[derive(Debug, Default)]
+struct Scratch {
+    /// Hidden values of each coarse layer at the height of a line of the grid.
+    lines: Vec<Vec<f32>>,
+    /// Sum of the coarse layers' hidden values, and hidden values, of a band of positions.
+    plus: Vec<f32>,
+    hidden: Vec<f32>,
+}
+
+impl Part {
+    /// The hidden values of all positions of the layer, `[positions, units]`.
+    fn multiply(&self, pooled: &[f32], units: usize, threads: Threads) -> Vec<f32> {
+        let mut out = vec![0.0; self.positions * units];
+        let work = |(i, out): (usize, &mut [f32])| {
+            let from = self.offset + i * BAND * self.entries;
+            self.weight.multiply(&pooled[from..], out.len() / units, None, out);
+        };
+        match threads {
+            Threads::One => out.chunks_mut(BAND * units).enumerate().for_each(work),
+            Threads::All => out.par_chunks_mut(BAND * units).enumerate().for_each(work),
+        }
+        out
+    }
+}
+
+#[inline(always)]
+fn blend(out: &mut [f32], low: &[f32], high: &[f32], t: f32) {
+    for ((o, a), b) in out.iter_mut().zip(low).zip(high) {
+        *o = (1.0 - t) * a + t * b;
+    }
+}
+
+#[inline(always)]
+fn add_blend(out: &mut [f32], low: &[f32], high: &[f32], t: f32) {
+    for ((o, a), b) in out.iter_mut().zip(low).zip(high) {
+        *o += (1.0 - t) * a + t * b;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pbas_nn::shape::Shape;
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+    use crate::head::Head;
+    use crate::patch::Pooling;
+
+    #[test]
+    fn layers_at_their_own_resolution_agree_with_gathered_features() {
+        let mut rng = ChaCha8Rng::seed_from_u64(4);
+        let shape = |height, width, channels| Shape { height, width, channels };
+        let cases = [
+            (vec![shape(13, 29, 6), shape(7, 15, 10), shape(4, 8, 9)], Pooling::Channels),
+            (vec![shape(5, 3, 7), shape(5, 3, 2), shape(9, 5, 4)], Pooling::Channels),
+            (vec![shape(6, 6, 8)], Pooling::Channels),
+            // Parts that overlap in an entry.
+            (vec![shape(8, 8, 4), shape(4, 4, 6), shape(2, 2, 5)], Pooling::Adaptive { embed_dim: 31 }),
+        ];
+        for (shapes, pooling) in cases {
+            let embedding = PatchEmbedding::new(&shapes, pooling).unwrap();
+            let heads: Vec<Head> = (0..3).map(|_| Head::initial(embedding.dim(), 21, &mut rng)).collect();
+            let folded = FoldedHead::new(&heads.iter().collect::<Vec<_>>());
+            let pooled: Vec<f32> = (0..embedding.pooled_len()).map(|_| rng.random_range(-2.0..2.0)).collect();
+            let slow = folded.logits(&embedding.grid_features(&pooled, false).data);
+            let grid = GridHead::new(&folded, &embedding).unwrap();
+            let fast = grid.logits(&pooled, Threads::One);
+            assert_eq!(fast, grid.logits(&pooled, Threads::All), "threads changed a logit");
+            assert_eq!(fast.len(), slow.len());
+            for (f, s) in fast.iter().zip(&slow) {
+                assert!((f - s).abs() < 1e-5 * s.abs().max(1.0), "{f} {s}");
+            }
+        }
+    }
+}
