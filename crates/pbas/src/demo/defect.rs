@@ -69,7 +69,7 @@ impl Defect {
             }
             DemoKind::MissingChamfer => {
                 let outer = draw.unit() < 0.65;
-                let half = draw.between(45.0, 110.0) / 720.0;
+                let half = draw.between(60.0, 110.0) / 720.0;
                 // Anywhere within 80 degrees of where this chamfer faces the lamp: away from the lamp it is
                 // dark, and one could not see that it is missing.
                 let [x, y] = scene.lights[0].azimuth();
@@ -78,7 +78,7 @@ impl Defect {
                 let centre = [cos_turns(turns), sin_turns(turns)];
                 let edge =
                     if outer { part.outer - part.outer_chamfer } else { part.inner + part.inner_chamfer };
-                let skin = (push * draw.between(0.16, 0.36)).min(0.6);
+                let skin = (push * draw.between(0.3, 0.5)).min(0.65);
                 Some(Self::MissingChamfer { outer, centre, half, edge, skin, grain: Grain(draw.bits()) })
             }
         }
@@ -87,7 +87,7 @@ impl Defect {
     fn scratch(part: &Part, draw: &mut Draw, push: f32) -> Self {
         let mut length = draw.between(40.0, 95.0);
         let width = draw.between(1.0, 1.45);
-        let strength = push * draw.between(0.85, 1.5);
+        let strength = push * draw.between(1.0, 1.6);
         let pressure = Grain(draw.bits());
         let (low, high) = (part.inner + part.inner_chamfer + 3.0, part.outer - part.outer_chamfer - 3.0);
         loop {
@@ -161,7 +161,7 @@ impl Defect {
                 let ends = smoothstep(0.0, 0.12, run) * (1.0 - smoothstep(0.88, 1.0, run));
                 let force = strength * ends * (0.8 + 0.35 * pressure.at(run * 9.0, 0.5));
                 let (core, rim) = (distance / width, (distance - 2.1 * width) / (0.85 * width));
-                surface.scatter += 0.22 * force * decay(core * core);
+                surface.scatter += 0.28 * force * decay(core * core);
                 surface.albedo = surface.albedo.map(|a| a * (1.0 - 0.4 * force.min(1.5) * decay(rim * rim)));
             }
             Self::Dent { centre, radius, squash, slope } => {

@@ -36,7 +36,7 @@ pub enum DemoKind {
     Dent,
     /// A soft, slightly tinted blotch.
     Stain,
-    /// The outer or inner chamfer was not cut along 45 to 110 degrees; the rim keeps the skin of the blank.
+    /// The outer or inner chamfer was not cut along 60 to 110 degrees; the rim keeps the skin of the blank.
     MissingChamfer,
 }
 
