@@ -3,7 +3,7 @@
 
 use std::hint::black_box;
 
-use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, SamplingMode, Throughput};
 use pbas::image::DefectMask;
 use pbas::metrics::PixelCurve;
 use pbas::score::ScoreMap;
@@ -44,5 +44,8 @@ fn pixel_figures(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, pixel_figures);
-criterion_main!(benches);
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    pixel_figures(&mut criterion);
+    criterion.final_summary();
+}

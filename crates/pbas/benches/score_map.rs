@@ -3,7 +3,7 @@
 
 use std::hint::black_box;
 
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion};
 use pbas::score::SmoothUpsampler;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -22,5 +22,8 @@ fn enlarging(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, enlarging);
-criterion_main!(benches);
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    enlarging(&mut criterion);
+    criterion.final_summary();
+}
