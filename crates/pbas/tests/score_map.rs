@@ -322,22 +322,3 @@ fn a_region_is_written_with_the_names_of_the_output() {
     let json = serde_json::to_string(&region(1, 2, 3, 4, 5, 0.5)).unwrap();
     assert_eq!(json, r#"{"x":1,"y":2,"width":3,"height":4,"area":5,"peak":0.5}"#);
 }
-
-/// `cargo test --release -p pbas --test score_map -- --ignored --nocapture`: enlarging a map is no part of the time budget.
-#[test]
-#[ignore = "timing: only optimised builds"]
-fn enlarging_takes_a_few_milliseconds() {
-    let mut rng = ChaCha8Rng::seed_from_u64(5);
-    for (src, dst, limit_ms) in [(36, 288, 1.0), (64, 512, 4.0)] {
-        let patch = noise(&mut rng, src * src);
-        let up = SmoothUpsampler::new(src, src, dst, dst, 4.0).unwrap();
-        let mut fastest = f64::INFINITY;
-        for _ in 0..50 {
-            let start = std::time::Instant::now();
-            std::hint::black_box(up.apply(std::hint::black_box(&patch)).unwrap());
-            fastest = fastest.min(start.elapsed().as_secs_f64() * 1e3);
-        }
-        println!("{src} x {src} to {dst} x {dst}: {fastest:.3} ms");
-        assert!(fastest < limit_ms, "{src} to {dst}: {fastest} ms");
-    }
-}

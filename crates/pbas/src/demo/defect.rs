@@ -10,10 +10,35 @@ const PIECES: usize = 20;
 
 /// One defect. Lengths in part pixels.
 pub(super) enum Defect {
-    Scratch { path: Vec<[f32; 2]>, width: f32, strength: f32, pressure: Grain },
-    Dent { centre: [f32; 2], radius: f32, squash: [f32; 2], slope: f32 },
-    Stain { centre: [f32; 2], radius: f32, squash: [f32; 2], strength: f32, tint: [f32; 3], grain: Grain },
-    MissingChamfer { outer: bool, centre: [f32; 2], half: f32 },
+    Scratch {
+        path: Vec<[f32; 2]>,
+        width: f32,
+        strength: f32,
+        pressure: Grain,
+    },
+    Dent {
+        centre: [f32; 2],
+        radius: f32,
+        squash: [f32; 2],
+        slope: f32,
+    },
+    Stain {
+        centre: [f32; 2],
+        radius: f32,
+        squash: [f32; 2],
+        strength: f32,
+        tint: [f32; 3],
+        grain: Grain,
+    },
+    /// `edge` is the radius at which the chamfer would begin, `skin` how dark the uncut rim is.
+    MissingChamfer {
+        outer: bool,
+        centre: [f32; 2],
+        half: f32,
+        edge: f32,
+        skin: f32,
+        grain: Grain,
+    },
 }
 
 impl Defect {
@@ -31,34 +56,38 @@ impl Defect {
                     centre,
                     radius,
                     squash: squash(draw, 0.15),
-                    slope: push * draw.between(0.08, 0.2),
+                    slope: push * draw.between(0.1, 0.22),
                 })
             }
             DemoKind::Stain => {
                 let radius = draw.between(13.0, 26.0);
                 let centre = on_face(part, draw, 0.7 * radius);
-                let strength = (push * draw.between(0.14, 0.32)).min(0.8);
+                let strength = (push * draw.between(0.2, 0.4)).min(0.8);
                 let tint = if draw.flip() { [0.72, 0.95, 1.3] } else { [1.2, 1.0, 0.78] };
                 let grain = Grain(draw.bits());
                 Some(Self::Stain { centre, radius, squash: squash(draw, 0.35), strength, tint, grain })
             }
             DemoKind::MissingChamfer => {
                 let outer = draw.unit() < 0.65;
-                let half = draw.between(30.0, 90.0) / 720.0;
-                // Anywhere within 110 degrees of where this chamfer faces the lamp: away from the lamp it is
+                let half = draw.between(60.0, 110.0) / 720.0;
+                // Anywhere within 80 degrees of where this chamfer faces the lamp: away from the lamp it is
                 // dark, and one could not see that it is missing.
                 let [x, y] = scene.lights[0].azimuth();
                 let bright = angle_turns(x, y) + if outer { 0.0 } else { 0.5 };
-                let turns = bright + draw.between(-0.3, 0.3) / push;
-                Some(Self::MissingChamfer { outer, centre: [cos_turns(turns), sin_turns(turns)], half })
+                let turns = bright + draw.between(-0.22, 0.22) / push;
+                let centre = [cos_turns(turns), sin_turns(turns)];
+                let edge =
+                    if outer { part.outer - part.outer_chamfer } else { part.inner + part.inner_chamfer };
+                let skin = (push * draw.between(0.3, 0.5)).min(0.65);
+                Some(Self::MissingChamfer { outer, centre, half, edge, skin, grain: Grain(draw.bits()) })
             }
         }
     }
 
     fn scratch(part: &Part, draw: &mut Draw, push: f32) -> Self {
-        let mut length = draw.between(24.0, 78.0);
-        let width = draw.between(0.55, 0.9);
-        let strength = push * draw.between(0.45, 1.1);
+        let mut length = draw.between(40.0, 95.0);
+        let width = draw.between(1.0, 1.45);
+        let strength = push * draw.between(1.0, 1.6);
         let pressure = Grain(draw.bits());
         let (low, high) = (part.inner + part.inner_chamfer + 3.0, part.outer - part.outer_chamfer - 3.0);
         loop {
@@ -76,7 +105,7 @@ impl Defect {
                 let radius = (p[0] * p[0] + p[1] * p[1]).sqrt();
                 radius > low && radius < high
             });
-            // The face is wider than 40 pixels, so a short enough scratch always finds a place.
+            // The face is nearly 40 pixels wide between these bounds: a short enough scratch soon finds a place.
             if fits || length < 20.0 {
                 return Self::Scratch { path, width, strength, pressure };
             }
@@ -89,7 +118,7 @@ impl Defect {
         match self {
             Self::Scratch { path, .. } => {
                 let (a, b) = (path[0], path[PIECES]);
-                2.6 * ((b[0] - a[0]) * (b[0] - a[0]) + (b[1] - a[1]) * (b[1] - a[1])).sqrt()
+                4.0 * ((b[0] - a[0]) * (b[0] - a[0]) + (b[1] - a[1]) * (b[1] - a[1])).sqrt()
             }
             Self::Dent { radius, .. } => 1.5 * radius * radius,
             Self::Stain { radius, .. } => 1.6 * radius * radius,
@@ -103,7 +132,7 @@ impl Defect {
 
     /// How much of the outer and of the inner chamfer is there at a point, 0..1.
     pub(super) fn chamfers(&self, point: &Point) -> [f32; 2] {
-        let Self::MissingChamfer { outer, centre, half } = self else { return [1.0; 2] };
+        let Self::MissingChamfer { outer, centre, half, .. } = self else { return [1.0; 2] };
         let along = point.away[0] * centre[0] + point.away[1] * centre[1];
         let beside = point.away[0] * centre[1] - point.away[1] * centre[0];
         let there = smoothstep(half - 0.006, half + 0.006, angle_turns(along, beside.abs()));
@@ -126,13 +155,13 @@ impl Defect {
         match self {
             Self::Scratch { path, width, strength, pressure } => {
                 let (distance, run) = to_path(point, path);
-                if distance > 6.0 {
+                if distance > 8.0 {
                     return;
                 }
                 let ends = smoothstep(0.0, 0.12, run) * (1.0 - smoothstep(0.88, 1.0, run));
                 let force = strength * ends * (0.8 + 0.35 * pressure.at(run * 9.0, 0.5));
                 let (core, rim) = (distance / width, (distance - 2.1 * width) / (0.85 * width));
-                surface.scatter += 0.22 * force * decay(core * core);
+                surface.scatter += 0.28 * force * decay(core * core);
                 surface.albedo = surface.albedo.map(|a| a * (1.0 - 0.4 * force.min(1.5) * decay(rim * rim)));
             }
             Self::Dent { centre, radius, squash, slope } => {
@@ -157,7 +186,16 @@ impl Defect {
                 }
                 surface.gloss *= 1.0 - (0.9 * film).min(0.9);
             }
-            Self::MissingChamfer { .. } => {} // see `chamfers`
+            Self::MissingChamfer { outer, edge, skin, grain, .. } => {
+                // The rim was too low for the tool: the face runs on to the edge (see `chamfers`) and keeps the
+                // dull, darker skin of the blank.
+                let [a, b] = self.chamfers(point);
+                let beyond = if *outer { point.radius - edge } else { edge - point.radius };
+                let bare = (1.0 - a.min(b)) * smoothstep(-0.8, 0.8, beyond);
+                let film = skin * bare * (0.85 + 0.15 * grain.at(point.x / 4.0, point.y / 4.0));
+                surface.albedo = surface.albedo.map(|albedo| albedo * (1.0 - film));
+                surface.gloss *= 1.0 - film;
+            }
         }
     }
 }

@@ -30,13 +30,13 @@ const NOISE_STREAM: u64 = 2;
 pub enum DemoKind {
     /// A good washer.
     Good,
-    /// A thin curved line, 20 to 80 pixels long.
+    /// A thin curved line, 20 to 95 pixels long.
     Scratch,
     /// A round hollow, 5 to 14 pixels in radius.
     Dent,
     /// A soft, slightly tinted blotch.
     Stain,
-    /// The outer or inner chamfer was not cut along 30 to 90 degrees.
+    /// The outer or inner chamfer was not cut along 60 to 110 degrees; the rim keeps the skin of the blank.
     MissingChamfer,
 }
 

@@ -73,22 +73,22 @@ pub(super) struct Scene {
 impl Scene {
     pub(super) fn draw(draw: &mut Draw) -> Self {
         let middle = SIDE as f32 / 2.0;
-        let centre = [middle + draw.between(-12.0, 12.0), middle + draw.between(-12.0, 12.0)];
+        let centre = [middle + draw.between(-9.0, 9.0), middle + draw.between(-9.0, 9.0)];
         let scale = draw.between(0.98, 1.02);
         let part = Part::draw(draw);
         // The lamp stands upper left of the line; it is knocked about a little, and a wall gives a weak fill.
-        let azimuth = draw.between(0.56, 0.71);
-        let key = Light::new(azimuth, draw.between(0.115, 0.15), draw.between(0.85, 1.15));
-        let fill_azimuth = azimuth + draw.between(0.2, 0.34);
-        let fill = Light::new(fill_azimuth, draw.between(0.12, 0.17), draw.between(0.2, 0.42));
-        let ambient = draw.between(0.85, 1.15);
+        let azimuth = draw.between(0.6, 0.68);
+        let key = Light::new(azimuth, draw.between(0.122, 0.142), draw.between(0.9, 1.1));
+        let fill_azimuth = azimuth + draw.between(0.23, 0.31);
+        let fill = Light::new(fill_azimuth, draw.between(0.13, 0.16), draw.between(0.24, 0.38));
+        let ambient = draw.between(0.9, 1.1);
         let belt = Belt::draw(draw);
         let camera = Camera {
-            exposure: draw.between(0.94, 1.06),
+            exposure: draw.between(0.96, 1.04),
             white: [draw.between(0.985, 1.015), 1.0, draw.between(0.985, 1.015)],
             blur: draw.between(0.5, 0.9),
             vignette: draw.between(0.1, 0.2),
-            noise: draw.between(1.5, 2.4),
+            noise: draw.between(1.3, 2.0),
         };
         Self { part, lights: [key, fill], ambient, belt, camera, centre, scale }
     }
@@ -138,9 +138,9 @@ impl Part {
     fn draw(draw: &mut Draw) -> Self {
         let outer = draw.between(117.2, 118.8);
         let inner = draw.between(56.2, 57.8);
-        let (outer_chamfer, inner_chamfer) = (draw.between(5.2, 6.4), draw.between(4.4, 5.4));
-        let chamfer_slope = draw.between(0.58, 0.72);
-        let (along, across) = (draw.between(0.13, 0.19), draw.between(0.3, 0.38));
+        let (outer_chamfer, inner_chamfer) = (draw.between(6.8, 7.8), draw.between(5.8, 6.6));
+        let chamfer_slope = draw.between(0.6, 0.7);
+        let (along, across) = (draw.between(0.14, 0.18), draw.between(0.32, 0.37));
         let warm = draw.between(-0.012, 0.02);
         let tint = [1.0 + warm, 1.0, 0.985 - warm];
         let (slope, reflectance) = marks(draw);
@@ -177,8 +177,9 @@ impl Part {
 fn marks(draw: &mut Draw) -> (Vec<f32>, Vec<f32>) {
     let entries = (TABLE_RADIUS * TABLE_STEP) as usize;
     let (wander, fine, bands) = (Grain(draw.bits()), Grain(draw.bits()), Grain(draw.bits()));
-    let (period, phase) = (draw.between(2.6, 4.6), draw.unit());
-    let (feed, scratch, band) = (draw.between(0.025, 0.06), draw.between(0.05, 0.1), draw.between(0.04, 0.1));
+    let (period, phase) = (draw.between(3.0, 4.2), draw.unit());
+    let (feed, scratch, band) =
+        (draw.between(0.025, 0.045), draw.between(0.045, 0.075), draw.between(0.03, 0.07));
     let mut slope = Vec::with_capacity(entries);
     let mut reflectance = Vec::with_capacity(entries);
     for i in 0..entries {
