@@ -70,7 +70,7 @@ impl Isa {
 /// Some float32 values in one register.
 ///
 /// # Safety
-/// Every function may be called only where the processor has the instructions of the implementing type (that of
+/// SAFETY: Every function may be called only where the processor has the instructions of the implementing type (that of
 /// [`Portable`] has no such condition); pointers must be valid for [`Vector::LANES`] values, without alignment.
 pub(crate) unsafe trait Vector: Copy {
     /// Values a vector.
