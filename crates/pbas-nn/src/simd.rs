@@ -1,4 +1,4 @@
-//! Instruction sets, chosen once at run time, and the vector of each: kernels are written once over [`Vector`] and
+//! Instruction sets, chosen once at run time, and the vector of each: kernels are written once over vectors and
 //! compiled for every set.
 
 use std::sync::OnceLock;

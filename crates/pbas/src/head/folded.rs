@@ -74,7 +74,7 @@ impl FoldedHead {
     }
 
     /// Logits of each head for unscaled patch features `[positions, dim]`: `[positions, heads]`. The twin of
-    /// [`GridHead`], for features that lie on no grid.
+    /// [`super::GridHead`], for features that lie on no grid.
     ///
     /// # Panics
     /// If `features` is not a whole number of patch features.
