@@ -40,6 +40,15 @@ impl Isa {
         }
     }
 
+    /// Float32 values a vector.
+    pub(crate) fn lanes(self) -> usize {
+        match self {
+            Self::Portable => Portable::LANES,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => Avx2::LANES,
+        }
+    }
+
     /// The set in use: the fastest of this processor, or the one that [`VARIABLE`] names. Read once.
     ///
     /// # Errors

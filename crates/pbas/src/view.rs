@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backbone::Backbone;
 use crate::features::{ExtractScratch, Extractor};
-use crate::head::{FoldedHead, GridHead, Head};
+use crate::head::{GridHead, Head};
 use crate::image::Rgb8;
 use crate::preprocess::{Geometry, InputSize, Placement};
 use crate::score::{ScoreMap, SmoothUpsampler};
@@ -81,8 +81,7 @@ impl ViewRunner {
         if view.heads.is_empty() || view.heads.iter().any(|h| h.projection.dim != dim) {
             return Err(Error::input(format!("view {}: expected heads for {dim} features", view.size.width)));
         }
-        let folded = FoldedHead::new(&view.heads.iter().collect::<Vec<_>>());
-        let head = GridHead::new(&folded, extractor.embedding())?;
+        let head = GridHead::new(&view.heads.iter().collect::<Vec<_>>(), extractor.embedding())?;
         let (h, w) = extractor.embedding().grid();
         // The Gaussian is 4 pixels wide at the view's own size; on the map of a larger view it is as much wider.
         let sigma = MAP_SIGMA * map_size.width as f64 / view.size.width as f64;

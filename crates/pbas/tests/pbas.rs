@@ -4,7 +4,7 @@
 mod common;
 
 use common::Golden;
-use pbas::head::{Discriminator, FoldedHead, Head, Projection, sigmoid};
+use pbas::head::{Discriminator, GridHead, Head, Projection, sigmoid};
 use pbas::patch::{PatchEmbedding, Pooling};
 use pbas::train::centers::Centers;
 use pbas::train::step::{BatchCenters, HeadTrainer, Rates, project};
@@ -24,19 +24,25 @@ fn channels_last(golden: &Golden, name: &str) -> (Vec<Vec<f32>>, Shape) {
     (maps, Shape { height: h, width: w, channels: c })
 }
 
-fn patch_features(golden: &Golden) -> Vec<Vec<f32>> {
+/// Pooled values of every picture, and how they become patch features.
+fn pooled_features(golden: &Golden) -> (PatchEmbedding, Vec<Vec<f32>>) {
     let (fine, fine_shape) = channels_last(golden, "layer2");
     let (coarse, coarse_shape) = channels_last(golden, "layer3");
     let embed_dim = golden.number("embed_dim") as usize;
     let embedding =
         PatchEmbedding::new(&[fine_shape, coarse_shape], Pooling::Adaptive { embed_dim }).unwrap();
-    let mut pooled = vec![0.0; embedding.pooled_len()];
-    let both = fine.iter().zip(&coarse);
-    both.map(|(a, b)| {
+    let pool = |(a, b): (&Vec<f32>, &Vec<f32>)| {
+        let mut pooled = vec![0.0; embedding.pooled_len()];
         embedding.pool(&[a, b], &mut pooled, false);
-        embedding.grid_features(&pooled, false).data
-    })
-    .collect()
+        pooled
+    };
+    let pooled = fine.iter().zip(&coarse).map(pool).collect();
+    (embedding, pooled)
+}
+
+fn patch_features(golden: &Golden) -> Vec<Vec<f32>> {
+    let (embedding, pooled) = pooled_features(golden);
+    pooled.iter().map(|p| embedding.grid_features(p, false).data).collect()
 }
 
 fn head(golden: &Golden, stage: &str) -> Head {
@@ -162,9 +168,10 @@ fn golden_training_and_prediction() {
         same_weights(&trainer.head, &head(&golden, &format!("after{steps}")), 1e-3, file);
 
         let (shape, expected) = golden.tensor("predict.patch_score");
+        let (embedding, pooled) = pooled_features(&golden);
         let score = |head: &Head| -> Vec<f32> {
-            let folded = FoldedHead::new(&[head]);
-            features.iter().flat_map(|z| folded.logits(z)).map(sigmoid).collect()
+            let grid = GridHead::new(&[head], &embedding).unwrap();
+            pooled.iter().flat_map(|p| grid.logits(p, Threads::One)).map(sigmoid).collect()
         };
         let worst = |f: &[f32]| f.iter().zip(&expected).map(|(f, e)| (f - e).abs()).fold(0.0, f32::max);
         // With the published run's rounding noise (see `same_weights`) put in place of ours the scores are the same.

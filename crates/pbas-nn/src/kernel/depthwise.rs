@@ -46,11 +46,7 @@ impl PackedDepthwise {
     pub(crate) fn new(isa: Isa, weight: &[f32], bias: &[f32], kernel: usize) -> Option<Self> {
         let channels = bias.len();
         assert_eq!(weight.len(), kernel * kernel * channels, "weights of {kernel} x {kernel} x {channels}");
-        let lanes = match isa {
-            Isa::Portable => Portable::LANES,
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => Avx2::LANES,
-        };
+        let lanes = isa.lanes();
         if channels == 0 || !channels.is_multiple_of(lanes) {
             return None;
         }
@@ -85,11 +81,11 @@ impl PackedDepthwise {
         self.channels.div_ceil(self.block())
     }
 
-    /// One row of `count` outputs of block `block`: output `x` is written to `out[x out_stride..]`. `map` begins with the
-    /// row's first window and the block's first channel.
+    /// `count` neighbouring outputs of block `block`: output `x` is written to `out[x out_stride..]`. `map` begins with the
+    /// first window and the block's first channel.
     ///
     /// # Panics
-    /// If a window or an output would lie outside its slice.
+    /// If there is no such block, or a window or an output would lie outside its slice.
     pub(crate) fn row(
         &self,
         block: usize,
@@ -102,113 +98,118 @@ impl PackedDepthwise {
         if count == 0 {
             return;
         }
-        let width = self.block().min(self.channels - block * self.block());
+        assert!(block < self.blocks(), "block {block} of {}", self.blocks());
+        let first = block * self.block();
+        let width = self.block().min(self.channels - first);
         let last = (self.kernel - 1) * map.row_stride
             + ((count - 1) * map.stride + self.kernel - 1) * map.column_stride;
         assert!(last + width <= map.data.len(), "windows reach to {} of {}", last + width, map.data.len());
         assert!((count - 1) * out_stride + width <= out.len(), "outputs do not fit");
+        let (low, high) = activation.bounds();
+        let row = Row {
+            src: map.data.as_ptr(),
+            row_stride: map.row_stride,
+            column_stride: map.column_stride,
+            step: map.stride * map.column_stride,
+            kernel: self.kernel,
+            // SAFETY: the block is one of `blocks` (asserted above), so its weights and its biases lie inside the packed ones.
+            weight: unsafe { self.weight.as_ptr().add(first * self.kernel * self.kernel) },
+            // SAFETY: as above.
+            bias: unsafe { self.bias.as_ptr().add(first) },
+            out: out.as_mut_ptr(),
+            out_stride,
+            low,
+            high,
+        };
+        let full = width == self.block();
         match self.isa {
             // SAFETY: all windows and outputs lie inside their slices (asserted above); `out` is borrowed uniquely; the
-            // block's weights and biases lie inside the packed ones, which `new` laid out for this instruction set.
-            Isa::Portable => unsafe {
-                self.row_of::<Portable>(block, width, map, out, out_stride, count, activation)
-            },
+            // block's weights were laid out by `new` for this instruction set.
+            Isa::Portable => unsafe { row.run::<Portable>(count, full) },
             // SAFETY: as above; and `Isa::Avx2` is only made for processors that have AVX2 and FMA.
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => unsafe { self.row_avx2(block, width, map, out, out_stride, count, activation) },
-        }
-    }
-
-    /// # Safety
-    /// The processor has AVX2 and FMA; otherwise as [`Self::row_of`].
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2,fma")]
-    #[allow(clippy::too_many_arguments)]
-    unsafe fn row_avx2(
-        &self,
-        block: usize,
-        width: usize,
-        map: &Padded<'_>,
-        out: &mut [f32],
-        out_stride: usize,
-        count: usize,
-        activation: Activation,
-    ) {
-        // SAFETY: the caller's.
-        unsafe { self.row_of::<Avx2>(block, width, map, out, out_stride, count, activation) }
-    }
-
-    /// # Safety
-    /// The processor has the instructions of `V`, the weights are laid out for it, and all windows and outputs lie
-    /// inside their slices, as [`Self::row`] asserts.
-    #[inline(always)]
-    #[allow(clippy::too_many_arguments)]
-    unsafe fn row_of<V: Vector>(
-        &self,
-        block: usize,
-        width: usize,
-        map: &Padded<'_>,
-        out: &mut [f32],
-        out_stride: usize,
-        count: usize,
-        activation: Activation,
-    ) {
-        let (low, high) = activation.bounds();
-        let first = block * self.block();
-        // SAFETY: as the caller vouches; the block's weights begin at `first kernel^2`.
-        unsafe {
-            let w = self.weight.as_ptr().add(first * self.kernel * self.kernel);
-            let b = self.bias.as_ptr().add(first);
-            let mut x = 0;
-            while x < count {
-                let src = map.data.as_ptr().add(x * map.stride * map.column_stride);
-                let to = out.as_mut_ptr().add(x * out_stride);
-                let tile = if count - x >= TILE { TILE } else { 1 };
-                let args = (src, map, self.kernel, w, b, to, out_stride, low, high);
-                match (tile, width > V::LANES) {
-                    (TILE, true) => outputs::<V, TILE, BLOCK_VECTORS>(args),
-                    (TILE, false) => outputs::<V, TILE, 1>(args),
-                    (_, true) => outputs::<V, 1, BLOCK_VECTORS>(args),
-                    (_, false) => outputs::<V, 1, 1>(args),
-                }
-                x += tile;
-            }
+            Isa::Avx2 => unsafe { row.run_avx2(count, full) },
         }
     }
 }
 
-type Args<'a> = (*const f32, &'a Padded<'a>, usize, *const f32, *const f32, *mut f32, usize, f32, f32);
+/// Neighbouring outputs of one block of channels.
+struct Row {
+    src: *const f32,
+    row_stride: usize,
+    column_stride: usize,
+    /// Values of the map from one output to the next.
+    step: usize,
+    kernel: usize,
+    weight: *const f32,
+    bias: *const f32,
+    out: *mut f32,
+    out_stride: usize,
+    low: f32,
+    high: f32,
+}
 
-/// `XT` neighbouring outputs of `NV` vectors of channels.
-///
-/// # Safety
-/// The windows, weights, biases and outputs that the pointers begin are all valid.
-#[inline(always)]
-unsafe fn outputs<V: Vector, const XT: usize, const NV: usize>(
-    (src, map, kernel, mut w, b, out, out_stride, low, high): Args<'_>,
-) {
-    // SAFETY: the caller's.
-    unsafe {
-        let mut sums: [[V; NV]; XT] = [std::array::from_fn(|j| V::load(b.add(j * V::LANES))); XT];
-        let step = map.stride * map.column_stride;
-        for ky in 0..kernel {
-            let mut p = src.add(ky * map.row_stride);
-            for _ in 0..kernel {
-                let weights: [V; NV] = std::array::from_fn(|j| V::load(w.add(j * V::LANES)));
-                w = w.add(NV * V::LANES);
-                for x in 0..XT {
-                    for j in 0..NV {
-                        let v = V::load(p.add(x * step + j * V::LANES));
-                        sums[x][j] = sums[x][j].add_product(v, weights[j]);
-                    }
+impl Row {
+    /// # Safety
+    /// The processor has AVX2 and FMA; otherwise as [`Self::run`].
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn run_avx2(&self, count: usize, full: bool) {
+        // SAFETY: the caller's.
+        unsafe { self.run::<Avx2>(count, full) }
+    }
+
+    /// # Safety
+    /// The processor has the instructions of `V`; the weights and biases are those of a block of vectors of `V`, all of
+    /// [`BLOCK_VECTORS`] if `full`, else one; the windows and outputs of `count` positions are valid.
+    #[inline(always)]
+    unsafe fn run<V: Vector>(&self, count: usize, full: bool) {
+        let mut x = 0;
+        while x < count {
+            let tile = if count - x >= TILE { TILE } else { 1 };
+            // SAFETY: `x + tile <= count`; otherwise the caller's.
+            unsafe {
+                match (tile, full) {
+                    (TILE, true) => self.outputs::<V, TILE, BLOCK_VECTORS>(x),
+                    (TILE, false) => self.outputs::<V, TILE, 1>(x),
+                    (_, true) => self.outputs::<V, 1, BLOCK_VECTORS>(x),
+                    (_, false) => self.outputs::<V, 1, 1>(x),
                 }
-                p = p.wrapping_add(map.column_stride);
             }
+            x += tile;
         }
-        let (low, high) = (V::splat(low), V::splat(high));
-        for x in 0..XT {
-            for j in 0..NV {
-                sums[x][j].clamp(low, high).store(out.add(x * out_stride + j * V::LANES));
+    }
+
+    /// Outputs `x .. x + XT`, of `NV` vectors of channels.
+    ///
+    /// # Safety
+    /// As [`Self::run`], for these outputs.
+    #[inline(always)]
+    unsafe fn outputs<V: Vector, const XT: usize, const NV: usize>(&self, x: usize) {
+        // SAFETY: the caller's.
+        unsafe {
+            let (src, out) = (self.src.add(x * self.step), self.out.add(x * self.out_stride));
+            let mut w = self.weight;
+            let mut sums: [[V; NV]; XT] = [std::array::from_fn(|j| V::load(self.bias.add(j * V::LANES))); XT];
+            for ky in 0..self.kernel {
+                let mut p = src.add(ky * self.row_stride);
+                for _ in 0..self.kernel {
+                    let weights: [V; NV] = std::array::from_fn(|j| V::load(w.add(j * V::LANES)));
+                    w = w.add(NV * V::LANES);
+                    for i in 0..XT {
+                        for j in 0..NV {
+                            let v = V::load(p.add(i * self.step + j * V::LANES));
+                            sums[i][j] = sums[i][j].add_product(v, weights[j]);
+                        }
+                    }
+                    p = p.wrapping_add(self.column_stride);
+                }
+            }
+            let (low, high) = (V::splat(self.low), V::splat(self.high));
+            for i in 0..XT {
+                for j in 0..NV {
+                    sums[i][j].clamp(low, high).store(out.add(i * self.out_stride + j * V::LANES));
+                }
             }
         }
     }

@@ -41,7 +41,7 @@ impl Packed {
     pub(crate) fn new(isa: Isa, weight: &[f32], bias: &[f32], k: usize) -> Self {
         let n = bias.len();
         assert_eq!(weight.len(), n * k, "weights of {n} x {k}");
-        let lanes = lanes(isa);
+        let lanes = isa.lanes();
         let mut packed = Self {
             isa,
             n,
@@ -85,14 +85,6 @@ impl Packed {
     /// Outputs of panel `p` with its zeros: a full panel, or half of one at the end.
     fn width(&self, p: usize) -> usize {
         if self.n - p * self.panel() > self.lanes { self.panel() } else { self.lanes }
-    }
-}
-
-fn lanes(isa: Isa) -> usize {
-    match isa {
-        Isa::Portable => Portable::LANES,
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => Avx2::LANES,
     }
 }
 

@@ -5,15 +5,16 @@
 use pbas_nn::linalg::{PackedMatrix, Threads, vectorized};
 use rayon::prelude::*;
 
-use super::FoldedHead;
-use super::folded::weighted_leaky;
+use super::Head;
+use super::folded::{FoldedHead, weighted_leaky};
 use crate::Result;
 use crate::patch::{PatchEmbedding, Tap};
 
 /// Positions computed at a time: their hidden values stay in the second-level cache. A multiple of the kernel's rows.
 const BAND: usize = 24;
 
-/// [`FoldedHead`] resolved for the grid of one picture size: pooled layer values -> logits of every position.
+/// The heads of one view, folded and resolved for the grid of one picture size: pooled layer values -> logits of every
+/// position.
 #[derive(Debug)]
 pub struct GridHead {
     heads: usize,
@@ -43,14 +44,15 @@ struct CoarsePart {
 }
 
 impl GridHead {
-    /// Cuts the folded weights into the layers' parts.
+    /// Folds the heads and cuts the result into the layers' parts.
     ///
     /// # Errors
     /// An instruction set was asked for that this processor lacks.
     ///
     /// # Panics
-    /// If `folded` is for features of another length.
-    pub fn new(folded: &FoldedHead, embedding: &PatchEmbedding) -> Result<Self> {
+    /// If `heads` is empty, or its members differ in size or are for features of another length.
+    pub fn new(heads: &[&Head], embedding: &PatchEmbedding) -> Result<Self> {
+        let folded = FoldedHead::new(heads);
         assert_eq!(folded.dim, embedding.dim(), "heads and features of one length");
         let (height, width) = embedding.grid();
         let zeros = vec![0.0; folded.bias.len()];
@@ -81,7 +83,7 @@ impl GridHead {
         Ok(Self {
             heads: folded.heads,
             hidden: folded.hidden,
-            output: folded.output.clone(),
+            output: folded.output,
             height,
             width,
             fine: fine.expect("an embedding has a layer on its finest grid"),
@@ -208,32 +210,83 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
 
     use super::*;
-    use crate::head::Head;
+    use crate::head::{BATCH_NORM_EPS, FeatureScale, LEAKY_SLOPE};
     use crate::patch::Pooling;
 
+    /// Scale, project, first layer, BatchNorm, LeakyReLU, last layer, one after the other in float64.
+    fn reference(head: &Head, z: &[f32]) -> f64 {
+        let scale = head.feature_scale.as_ref().unwrap();
+        let (p, s) = (&head.projection, &head.discriminator);
+        let z: Vec<f64> =
+            (0..p.dim).map(|j| f64::from(z[j] - scale.mean[j]) / f64::from(scale.deviation[j])).collect();
+        let linear = |w: &[f32], b: f32, x: &[f64]| -> f64 {
+            f64::from(b) + w.iter().zip(x).map(|(w, x)| f64::from(*w) * x).sum::<f64>()
+        };
+        let x: Vec<f64> =
+            (0..p.dim).map(|i| linear(&p.weight[i * p.dim..(i + 1) * p.dim], p.bias[i], &z)).collect();
+        (0..s.hidden)
+            .map(|i| {
+                let h = linear(&s.weight[i * p.dim..(i + 1) * p.dim], s.bias[i], &x);
+                let n =
+                    (h - f64::from(s.running_mean[i])) / f64::from(s.running_var[i] + BATCH_NORM_EPS).sqrt();
+                let y = n * f64::from(s.norm_weight[i]) + f64::from(s.norm_bias[i]);
+                f64::from(s.output[i]) * if y > 0.0 { y } else { f64::from(LEAKY_SLOPE) * y }
+            })
+            .sum()
+    }
+
+    /// Heads in which every part of the fold matters.
+    fn heads(dim: usize, rng: &mut ChaCha8Rng) -> Vec<Head> {
+        let mut heads: Vec<Head> = (0..3).map(|_| Head::initial(dim, 21, rng)).collect();
+        for head in &mut heads {
+            let s = &mut head.discriminator;
+            for v in [&mut s.norm_weight, &mut s.norm_bias, &mut s.running_mean, &mut s.running_var] {
+                v.iter_mut().for_each(|v| *v += rng.random_range(-0.4..0.4));
+            }
+            let mut random = |low: f32| (0..dim).map(|_| rng.random_range(low..2.0)).collect();
+            head.feature_scale = Some(FeatureScale { mean: random(-2.0), deviation: random(0.2) });
+        }
+        heads
+    }
+
     #[test]
-    fn layers_at_their_own_resolution_agree_with_gathered_features() {
+    fn a_grid_agrees_with_layer_after_layer() {
         let mut rng = ChaCha8Rng::seed_from_u64(4);
         let shape = |height, width, channels| Shape { height, width, channels };
         let cases = [
             (vec![shape(13, 29, 6), shape(7, 15, 10), shape(4, 8, 9)], Pooling::Channels),
             (vec![shape(5, 3, 7), shape(5, 3, 2), shape(9, 5, 4)], Pooling::Channels),
-            (vec![shape(6, 6, 8)], Pooling::Channels),
+            (vec![shape(6, 6, 33)], Pooling::Channels),
             // Parts that overlap in an entry.
             (vec![shape(8, 8, 4), shape(4, 4, 6), shape(2, 2, 5)], Pooling::Adaptive { embed_dim: 31 }),
         ];
         for (shapes, pooling) in cases {
             let embedding = PatchEmbedding::new(&shapes, pooling).unwrap();
-            let heads: Vec<Head> = (0..3).map(|_| Head::initial(embedding.dim(), 21, &mut rng)).collect();
-            let folded = FoldedHead::new(&heads.iter().collect::<Vec<_>>());
+            let heads = heads(embedding.dim(), &mut rng);
+            let all: Vec<&Head> = heads.iter().collect();
             let pooled: Vec<f32> = (0..embedding.pooled_len()).map(|_| rng.random_range(-2.0..2.0)).collect();
-            let slow = folded.logits(&embedding.grid_features(&pooled, false).data);
-            let grid = GridHead::new(&folded, &embedding).unwrap();
+            let grid = GridHead::new(&all, &embedding).unwrap();
             let fast = grid.logits(&pooled, Threads::One);
             assert_eq!(fast, grid.logits(&pooled, Threads::All), "threads changed a logit");
-            assert_eq!(fast.len(), slow.len());
-            for (f, s) in fast.iter().zip(&slow) {
+
+            // Features brought to the finest grid before the heads, instead of hidden values after.
+            let features = embedding.grid_features(&pooled, false);
+            let flat = shape(features.height, features.width, features.dim);
+            let flat = PatchEmbedding::new(&[flat], Pooling::Channels).unwrap();
+            let gathered = GridHead::new(&all, &flat).unwrap().logits(&features.data, Threads::One);
+            assert_eq!(fast.len(), gathered.len());
+            for (f, s) in fast.iter().zip(&gathered) {
                 assert!((f - s).abs() < 1e-5 * s.abs().max(1.0), "{f} {s}");
+            }
+
+            for (position, z) in features.data.chunks_exact(features.dim).enumerate() {
+                for (h, head) in heads.iter().enumerate() {
+                    let slow = reference(head, z);
+                    for found in [fast[position * 3 + h], head.logits(z)[0]] {
+                        let found = f64::from(found);
+                        assert!((found - slow).abs() < 2e-4 * slow.abs().max(1.0), "{found} {slow}");
+                    }
+                }
             }
         }
     }

@@ -1,6 +1,6 @@
 //! What is trained on top of the frozen features: a [`Projection`] and a [`Discriminator`].
 //!
-//! At inference both are one affine map, a LeakyReLU and one weighted sum: [`FoldedHead`].
+//! At inference both are one affine map, a LeakyReLU and one weighted sum: [`GridHead`].
 
 mod folded;
 mod grid;
@@ -10,7 +10,6 @@ use pbas_nn::linalg::{Mat, Threads, gemm_into};
 use rand::RngExt;
 use rand_distr::{Distribution, Normal};
 
-pub use folded::FoldedHead;
 pub use grid::GridHead;
 pub use scale::FeatureScale;
 
@@ -94,7 +93,7 @@ impl Head {
         Self { projection, discriminator, feature_scale: None }
     }
 
-    /// Logits of patch features `[n, dim]`, layer after layer, on one thread: the twin of [`FoldedHead`], and cheaper where
+    /// Logits of patch features `[n, dim]`, layer after layer, on one thread: the twin of [`GridHead`], and cheaper where
     /// the features are few.
     #[must_use]
     pub fn logits(&self, features: &[f32]) -> Vec<f32> {

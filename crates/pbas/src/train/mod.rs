@@ -29,7 +29,7 @@ use crate::backbone::{Backbone, hex};
 use crate::calibrate::{calibrate, logit_scale, outlier, peak, view_scale};
 use crate::detector::{Model, Provenance, combine};
 use crate::features::Extractor;
-use crate::head::{FoldedHead, GridHead, Head};
+use crate::head::{GridHead, Head};
 use crate::image::{DecodeOptions, dimensions};
 use crate::preprocess::{Geometry, InputSize};
 use crate::settings::{Settings, Sizes, auto_sizes};
@@ -253,7 +253,7 @@ fn finish(
     let mut patches: Vec<Vec<Vec<f32>>> = Vec::new();
     for (v, view) in views.iter_mut().enumerate() {
         let embedding = cache.embedding(v);
-        let heads = view.heads.iter().map(|h| GridHead::new(&FoldedHead::new(&[h]), embedding));
+        let heads = view.heads.iter().map(|h| GridHead::new(&[h], embedding));
         let heads = heads.collect::<Result<Vec<_>>>()?;
         let score = |pooled: &mut Vec<f32>, &(picture, head): &(usize, usize)| {
             cache.pooled(v, picture, pooled);

@@ -107,7 +107,18 @@ impl Block {
                 let kept = (first + ready).saturating_sub(from);
                 window.copy_within((ready - kept) * wide..ready * wide, 0);
                 let need = (count - 1) * s + k;
-                self.widen(src, from + kept..from + need, &mut window[kept * wide..need * wide]);
+                let fresh = &mut window[kept * wide..need * wide];
+                match &self.expand {
+                    Some(expand) => {
+                        let panels = 0..expand.packed.panels();
+                        self.widen(expand, panels, src, from + kept..from + need, fresh);
+                    }
+                    None => {
+                        for (y, row) in (from + kept..from + need).zip(fresh.chunks_exact_mut(wide)) {
+                            p.write_row(src, y, row);
+                        }
+                    }
+                }
                 (first, ready) = (from, need);
 
                 let at = (y - range.start) * out_line..(y - range.start + count) * out_line;
@@ -126,16 +137,11 @@ impl Block {
         });
     }
 
-    /// Lines `range` of the padded widened map.
-    fn widen(&self, src: &[f32], range: Range<usize>, out: &mut [f32]) {
+    /// Lines `range` of the padded widened map, of these `panels` of channels alone.
+    fn widen(&self, expand: &Conv, panels: Range<usize>, src: &[f32], range: Range<usize>, out: &mut [f32]) {
         let p = &self.padding;
-        let (c, line) = (p.map.channels, p.width * p.map.channels);
-        let Some(expand) = &self.expand else {
-            for (y, row) in range.zip(out.chunks_exact_mut(line)) {
-                p.write_row(src, y, row);
-            }
-            return;
-        };
+        let line = out.len() / range.len();
+        let c = line / p.width;
         let inside = range.start.max(p.top)..range.end.min(p.top + p.map.height);
         let columns = p.columns();
         for (y, row) in range.clone().zip(out.chunks_exact_mut(line)) {
@@ -153,7 +159,7 @@ impl Block {
         let rows = Rows { run: columns, run_stride: line, row_stride: c };
         let at = (inside.start - range.start) * line + p.left * c;
         let finish = Finish { residual: None, activation: expand.activation };
-        product(&expand.packed, 0..expand.packed.panels(), &left, &mut out[at..], rows, finish);
+        product(&expand.packed, panels, &left, &mut out[at..], rows, finish);
     }
 
     /// `count` lines of the depthwise convolution from the padded lines that they reach.
@@ -212,21 +218,8 @@ impl Block {
         let middle = &mut shared[..len];
         middle.par_chunks_mut(positions * panel).enumerate().for_each(|(i, slice)| {
             with_scratch(p.height * p.width * panel, |wide| {
-                let lines = p.map.height.min(p.height - p.top);
-                let columns = p.columns();
-                // Zeros around the map; the product writes the rest.
+                self.widen(expand, i..i + 1, src, 0..p.height, wide);
                 let line = p.width * panel;
-                wide[..p.top * line].fill(0.0);
-                wide[(p.top + lines) * line..].fill(0.0);
-                for row in wide[p.top * line..].chunks_exact_mut(line).take(lines) {
-                    row[..p.left * panel].fill(0.0);
-                    row[(p.left + columns) * panel..].fill(0.0);
-                }
-                let left = expand.left(src, 0, lines, columns);
-                let rows = Rows { run: columns, run_stride: line, row_stride: panel };
-                let finish = Finish { residual: None, activation: expand.activation };
-                let at = p.top * line + p.left * panel;
-                product(&expand.packed, i..i + 1, &left, &mut wide[at..], rows, finish);
                 for (y, out) in slice.chunks_exact_mut(self.middle.width * panel).enumerate() {
                     let data = &wide[y * stride * line..];
                     let map = Padded { data, row_stride: line, column_stride: panel, stride };

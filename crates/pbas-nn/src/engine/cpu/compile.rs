@@ -24,8 +24,8 @@ pub(super) enum Step {
     Conv(Conv),
     /// Reads the map, and the residual if there is one.
     Block(Block),
-    /// A depthwise convolution whose channels fit no vectors.
-    Depthwise(NodeId),
+    /// A depthwise convolution whose channels fit no vectors; the node has its weights.
+    Depthwise { node: Arc<Node>, map: Shape, out: Shape },
     /// Max pooling.
     MaxPool { window: Window, map: Shape, out: Shape },
     /// The sum of two maps.
@@ -60,12 +60,12 @@ enum Role {
 pub(super) fn compile(graph: &Graph, shapes: &[Shape], isa: Isa) -> Program {
     let readers = readers(graph);
     let roles = roles(graph, &readers, isa);
-    let mut c = Compiler { graph, shapes, isa, program: Program::default() };
+    let mut c = Compiler { graph, shapes, readers: &readers, isa, program: Program::default() };
     c.program.value = vec![None; graph.nodes().len()];
     for (id, role) in roles.iter().enumerate() {
         match *role {
             Role::Within => {}
-            Role::Own => c.own(id, &readers),
+            Role::Own => c.own(id),
             Role::EndsBlock(depthwise) => c.block(id, depthwise, &roles),
             Role::EndsConv(conv) => c.conv(conv, id),
         }
@@ -152,6 +152,7 @@ fn dense(node: &Node, isa: Isa) -> Option<Arc<Packed>> {
 struct Compiler<'a> {
     graph: &'a Graph,
     shapes: &'a [Shape],
+    readers: &'a [Vec<NodeId>],
     isa: Isa,
     program: Program,
 }
@@ -171,15 +172,17 @@ impl Compiler<'_> {
             .expect("a node is read after its step, and only nodes within a step have no value")
     }
 
-    fn own(&mut self, id: NodeId, readers: &[Vec<NodeId>]) {
+    fn own(&mut self, id: NodeId) {
         let node = &self.graph.nodes()[id];
         let reads = |c: &Self| node.inputs.iter().map(|&i| c.value(i)).collect::<Vec<_>>();
         let step = match &node.op {
             // A picture that only windows read is copied into its padded form at once.
-            Op::Input { .. } if self.all_pad(id, &readers[id]) => return,
+            Op::Input { .. } if self.all_pad(id) => return,
             Op::Input { .. } => Step::Input,
             Op::Conv2d { .. } => return self.conv(id, id),
-            Op::DepthwiseConv2d { .. } => Step::Depthwise(id),
+            Op::DepthwiseConv2d { .. } => {
+                Step::Depthwise { node: node.clone(), map: self.shapes[node.inputs[0]], out: self.shapes[id] }
+            }
             Op::MaxPool { window } => {
                 Step::MaxPool { window: *window, map: self.shapes[node.inputs[0]], out: self.shapes[id] }
             }
@@ -189,7 +192,9 @@ impl Compiler<'_> {
         self.program.value[id] = Some(self.emit(step, reads, self.shapes[id].len()));
     }
 
-    fn all_pad(&self, id: NodeId, readers: &[NodeId]) -> bool {
+    /// Whether windows that need zeros around the map are all that reads it.
+    fn all_pad(&self, id: NodeId) -> bool {
+        let readers = &self.readers[id];
         !readers.is_empty()
             && readers.iter().all(|&r| {
                 let Op::Conv2d { window, .. } = &self.graph.nodes()[r].op else { return false };
@@ -241,21 +246,23 @@ impl Compiler<'_> {
             unreachable!("only called for depthwise convolutions with packed weights")
         };
         let source = nodes[id].inputs[0];
-        let within = roles[source] == Role::Within && matches!(nodes[source].op, Op::Conv2d { .. });
-        let (expand, value) = if within && self.program.value[source].is_none() {
-            let (conv, value) = self.resolved(source);
-            (Some(conv), value)
-        } else {
-            (None, self.value(source))
+        let (expand, value) = match roles[source] {
+            Role::Within => {
+                let (conv, value) = self.resolved(source);
+                (Some(conv), value)
+            }
+            _ => (None, self.value(source)),
         };
         let mut reads = vec![value];
-        let project = nodes.iter().position(|n| n.inputs == [id]).filter(|_| end != id).map(|p| {
-            let mut activation = match &nodes[p].op {
-                Op::Conv2d { activation, .. } => *activation,
-                _ => Activation::None,
+        // Within a block the depthwise convolution has one reader, the projection.
+        let project = (end != id).then(|| {
+            let p = self.readers[id][0];
+            let (Op::Conv2d { activation, .. }, Some(packed)) = (&nodes[p].op, dense(&nodes[p], self.isa))
+            else {
+                unreachable!("a block ends with a convolution")
             };
+            let mut activation = *activation;
             self.finish(p, end, &mut reads, &mut activation);
-            let packed = dense(&nodes[p], self.isa).expect("a block ends with a convolution");
             Project { packed, activation }
         });
         let block = Block {

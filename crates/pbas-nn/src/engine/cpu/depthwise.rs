@@ -1,9 +1,9 @@
-//! Depthwise convolution: each channel with its own kernel, vectorised over channels.
+//! Depthwise convolution where the channels fit no whole vectors, and [`super::block`] can therefore not take it.
 
 use rayon::prelude::*;
 
 use crate::graph::{Activation, Window};
-use crate::linalg::Threads;
+use crate::linalg::{Threads, vectorized};
 use crate::shape::Shape;
 
 /// Channels summed in registers at a time.
@@ -49,20 +49,7 @@ pub(super) fn run(
 }
 
 fn dispatch(row: &Row<'_>, y: usize, line: &mut [f32], activate: impl Fn(f32) -> f32 + Copy) {
-    #[cfg(target_arch = "x86_64")]
-    if std::is_x86_feature_detected!("avx2") {
-        // SAFETY: the processor has AVX2 (checked on the line above); the function is the safe one below, compiled
-        // for it, and has no other requirement.
-        unsafe { line_avx2(row, y, line, activate) };
-        return;
-    }
-    compute_line(row, y, line, activate);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn line_avx2(row: &Row<'_>, y: usize, line: &mut [f32], activate: impl Fn(f32) -> f32 + Copy) {
-    compute_line(row, y, line, activate);
+    vectorized(|| compute_line(row, y, line, activate));
 }
 
 #[inline(always)]

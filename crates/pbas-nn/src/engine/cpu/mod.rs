@@ -109,13 +109,11 @@ impl Plan {
                 Step::Pad(padding) => padding.write(first, out),
                 Step::Conv(conv) => conv.run(first, source(1), out, threads),
                 Step::Block(block) => block.run(first, source(1), out, shared, threads),
-                Step::Depthwise(id) => {
-                    if let Op::DepthwiseConv2d { window, weight, bias, activation } =
-                        &self.graph.nodes()[*id].op
-                    {
-                        let (shape, s) = (self.shapes[*id], self.shapes[self.graph.nodes()[*id].inputs[0]]);
-                        depthwise::run(out, shape, first, s, *window, weight, bias, *activation, threads);
-                    }
+                Step::Depthwise { node, map, out: shape } => {
+                    let Op::DepthwiseConv2d { window, weight, bias, activation } = &node.op else {
+                        unreachable!("compiled from a depthwise convolution")
+                    };
+                    depthwise::run(out, *shape, first, *map, *window, weight, bias, *activation, threads);
                 }
                 Step::MaxPool { window, map, out: shape } => {
                     pool::max(out, *shape, first, *map, *window, threads)
