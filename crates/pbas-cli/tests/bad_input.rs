@@ -38,6 +38,21 @@ fn folders_without_pictures() {
 }
 
 #[test]
+fn an_instruction_set_that_is_not_there() {
+    let picture = set().join("test/good/000.png");
+    let with = |forced: &str| {
+        let mut command = common::command(&["predict".as_ref(), model().as_os_str(), picture.as_os_str()]);
+        common::Run::of(command.env("PBAS_CPU", forced).output().unwrap())
+    };
+    with("z80").refused(&["PBAS_CPU", "expected one of portable", "found `z80`"]);
+    // Another set rounds otherwise, and says the same of the part.
+    let score = |run: common::Run| run.json_lines()[0]["image_score"].as_f64().unwrap();
+    let usual = run(&[&"predict", &model(), &picture]).code(0);
+    let (portable, usual) = (score(with("portable").code(0)), score(usual));
+    assert!((portable - usual).abs() < 1e-3 * usual.abs().max(1.0), "{portable} {usual}");
+}
+
+#[test]
 fn bad_pictures_among_good_ones() {
     let out = folder();
     let dir = out.path().join("good");

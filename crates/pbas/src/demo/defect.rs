@@ -78,7 +78,7 @@ impl Defect {
                 let centre = [cos_turns(turns), sin_turns(turns)];
                 let edge =
                     if outer { part.outer - part.outer_chamfer } else { part.inner + part.inner_chamfer };
-                let skin = (push * draw.between(0.3, 0.5)).min(0.65);
+                let skin = (push * draw.between(0.26, 0.44)).min(0.6);
                 Some(Self::MissingChamfer { outer, centre, half, edge, skin, grain: Grain(draw.bits()) })
             }
         }
