@@ -3,7 +3,7 @@
 //! Every result is independent of the number of threads: the GEMM splits rows and columns of the
 //! product among threads, never a sum.
 
-use gemm::Parallelism;
+use gemm_common::Parallelism;
 
 use crate::Result;
 use crate::graph::Activation;
@@ -101,24 +101,27 @@ pub fn gemm_into(c: &mut [f32], a: Mat<'_>, b: Mat<'_>, accumulate: bool, thread
         Threads::One => Parallelism::None,
         Threads::All => Parallelism::Rayon(0),
     };
+    // The kernel wants a column-major result: C^T = B^T A^T.
+    let (m, n, c_strides, lhs, rhs) =
+        if n > 1 { (n, m, (n as isize, 1), b.t(), a.t()) } else { (m, n, (1, 1), a, b) };
     // SAFETY: `c` holds exactly m * n values (asserted) and is borrowed uniquely; the largest offset that the
     // views of `a` and `b` reach lies inside their slices (asserted); strides are positive and as the view says.
     // `read_dst` is false when `c` is overwritten, so stale values (even NaN) never enter.
     unsafe {
-        gemm::gemm(
+        gemm_f32::gemm::f32::get_gemm_fn()(
             m,
             n,
             k,
             c.as_mut_ptr(),
-            1,
-            n as isize,
+            c_strides.0,
+            c_strides.1,
             accumulate,
-            a.data.as_ptr(),
-            a.col_stride as isize,
-            a.row_stride as isize,
-            b.data.as_ptr(),
-            b.col_stride as isize,
-            b.row_stride as isize,
+            lhs.data.as_ptr(),
+            lhs.col_stride as isize,
+            lhs.row_stride as isize,
+            rhs.data.as_ptr(),
+            rhs.col_stride as isize,
+            rhs.row_stride as isize,
             1.0,
             1.0,
             false,
