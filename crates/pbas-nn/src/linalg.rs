@@ -190,7 +190,7 @@ pub fn add_column_sums(out: &mut [f32], rows: &[f32]) {
     });
 }
 
-/// Runs `sweep`, a loop over slices, compiled for the widest vectors of this machine (AVX2 or AVX-512 where a plain build
+/// Runs `sweep`, a loop over slices, compiled for wider vectors where this machine has them (AVX2 where a plain build
 /// has SSE2). Neither sums nor products are rearranged or fused, so the result is the same on every machine.
 #[inline]
 pub fn vectorized<R>(sweep: impl FnOnce() -> R) -> R {
