@@ -29,6 +29,8 @@ pub struct Args {
 pub enum Command {
     /// Learn a model from pictures of good parts
     Train(Box<Train>),
+    /// Set a model's threshold anew, by new good pictures or for another rate, without training
+    Calibrate(Calibrate),
     /// Judge a labelled test set and compare with the labels
     Eval(Eval),
     /// Judge pictures
@@ -71,6 +73,10 @@ pub struct Train {
     /// 1 keeps 15 % of the pictures out of training instead [default: 3; paper: 1]
     #[arg(long, value_name = "N")]
     pub folds: Option<usize>,
+    /// Share of good parts that may be rejected, above 0 to 0.5; what the pictures prove of it is printed and kept in the model
+    /// [default: 0.01]
+    #[arg(long, value_name = "RATE")]
+    pub false_reject_rate: Option<f64>,
     /// Train each head for so many passes over its pictures [default: see --steps; paper: 640]
     #[arg(long, value_name = "N", conflicts_with = "steps")]
     pub epochs: Option<u64>,
@@ -103,6 +109,21 @@ pub struct Train {
     /// Go on from the checkpoint that a stopped run left in `<FILE>.checkpoint`
     #[arg(long)]
     pub resume: bool,
+}
+
+/// `pbas calibrate`.
+#[derive(Debug, clap::Args)]
+pub struct Calibrate {
+    /// The model file
+    pub model: PathBuf,
+    /// Folder of new good pictures, which the model was not trained on; without it the pictures of before are used again
+    pub dir: Option<PathBuf>,
+    /// Share of good parts that may be rejected, above 0 to 0.5 [default: the model's]
+    #[arg(long, value_name = "RATE")]
+    pub false_reject_rate: Option<f64>,
+    /// The model file to write [default: the model itself is replaced]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 /// `pbas eval`.

@@ -62,6 +62,7 @@ pub mod metrics;
 pub mod model_file;
 pub mod patch;
 pub mod preprocess;
+pub mod recalibrate;
 pub mod report;
 pub mod score;
 pub mod settings;

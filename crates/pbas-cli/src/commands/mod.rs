@@ -1,5 +1,6 @@
 //! One module a command. Each checks its outputs, works, and says how it ended.
 
+mod calibrate;
 mod demo;
 mod eval;
 mod heatmaps;
@@ -32,6 +33,7 @@ pub fn run(args: Args) -> Result<Status> {
     catch_signals()?;
     match &args.command {
         Command::Train(a) => train::run(a, printer),
+        Command::Calibrate(a) => calibrate::run(a, printer),
         Command::Eval(a) => eval::run(a, printer),
         Command::Predict(a) => predict::run(a, printer),
         Command::Info(a) => info::run(a),
