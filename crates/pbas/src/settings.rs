@@ -159,7 +159,7 @@ impl Settings {
                     averaging: Some(0.99),
                     standardize: true,
                 },
-                scoring: Scoring::Rarity { top_share: 0.01 },
+                scoring: Scoring::Rarity { top_share: 0.003 },
                 false_reject_rate: DEFAULT_FALSE_REJECT_RATE,
                 apply_orientation: true,
                 seed: 0,
