@@ -13,7 +13,7 @@ use pbas_nn::engine::cpu::{Plan, Workspace};
 use pbas_nn::graph::Graph;
 use pbas_nn::linalg::Threads;
 use pbas_nn::shape::infer;
-use pbas_nn::weights::{self, NamedTensors, Tensor};
+use pbas_nn::weights::{FileBytes, StoredTensors, Weights, open_safetensors};
 use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 
@@ -103,8 +103,8 @@ pub fn load(path: &Path) -> Result<Model> {
             "model `{name}`: expected at most {MAX_BYTES} bytes, found {size}"
         )));
     }
-    let bytes = std::fs::read(path).map_err(|e| Error::io("cannot read model", path, e))?;
-    from_bytes(&bytes, &name).map_err(|e| {
+    let bytes = FileBytes::map(path)?;
+    from_file_bytes(&bytes, &name).map_err(|e| {
         let damaged = matches!(e.kind(), ErrorKind::Input | ErrorKind::Limits) && e.hint().is_none();
         let e = e.context(format!("cannot load model `{name}`"));
         if damaged {
@@ -195,7 +195,12 @@ fn checksum_position(bytes: &[u8]) -> Option<usize> {
 /// # Errors
 /// As [`load`].
 pub fn from_bytes(bytes: &[u8], name: &str) -> Result<Model> {
-    let (mut tensors, metadata) = weights::read_safetensors_with_metadata(bytes, name)?;
+    from_file_bytes(&bytes.to_vec().into(), name)
+}
+
+/// Weights stay where they are in `bytes`.
+fn from_file_bytes(bytes: &FileBytes, name: &str) -> Result<Model> {
+    let (mut tensors, metadata) = open_safetensors(bytes, name)?;
     let json = metadata.get(KEY).ok_or_else(|| {
         Error::input(format!("expected a pbas model (metadata `{KEY}`), found another safetensors file"))
             .with_hint("models are made by `pbas train`")
@@ -212,7 +217,7 @@ pub fn from_bytes(bytes: &[u8], name: &str) -> Result<Model> {
         serde_json::from_str(json).map_err(|e| Error::input("the header is not a model's").with_source(e))?;
     verify_checksum(bytes, &d.crc32)?;
     d.settings.validate()?;
-    let mut take = |name: String, shape: &[usize]| -> Result<Vec<f32>> {
+    let mut take = |name: String, shape: &[usize]| -> Result<Weights> {
         let t = tensors.remove(&name).ok_or_else(|| Error::input(format!("tensor `{name}` is missing")))?;
         t.expect_shape(&name, shape)?;
         Ok(t.data)
@@ -224,11 +229,11 @@ pub fn from_bytes(bytes: &[u8], name: &str) -> Result<Model> {
     for (v, view) in d.views.iter().enumerate() {
         views.push(read_view(v, view, &mut take)?);
     }
-    let mut of_backbone = NamedTensors::new();
+    let mut of_backbone = StoredTensors::new();
     for (name, tensor) in tensors {
         let inner = name.strip_prefix("backbone.");
         let inner = inner.ok_or_else(|| Error::input(format!("tensor `{name}` is not part of a model")))?;
-        of_backbone.insert(inner.to_owned(), Tensor { shape: tensor.shape, data: tensor.data });
+        of_backbone.insert(inner.to_owned(), tensor);
     }
     let graph = d.graph.with_tensors(of_backbone)?;
     infer(&graph, PATTERN_SIDE, PATTERN_SIDE)?;
@@ -269,7 +274,7 @@ fn verify_checksum(bytes: &[u8], expected: &str) -> Result<()> {
 }
 
 /// Takes a tensor by name, or says that it is missing or of another shape.
-type Take<'t> = dyn FnMut(String, &[usize]) -> Result<Vec<f32>> + 't;
+type Take<'t> = dyn FnMut(String, &[usize]) -> Result<Weights> + 't;
 
 fn read_view(v: usize, d: &ViewDescription, take: &mut Take<'_>) -> Result<View> {
     let range = |what: &str, found: usize, most: usize| {
@@ -299,16 +304,15 @@ fn read_view(v: usize, d: &ViewDescription, take: &mut Take<'_>) -> Result<View>
     let mut heads = Vec::new();
     for i in 0..d.heads {
         let mut get = |name: &str, shape: &[usize]| take(format!("view{v}.head{i}.{name}"), shape);
+        let weights = [get("projection.weight", &[n, n])?, get("discriminator.weight", &[h, n])?];
+        let [of_projection, of_discriminator] = weights;
+        let mut get = |name: &str, shape: &[usize]| get(name, shape).map(|w| w.to_vec());
         heads.push(Head {
-            projection: Projection {
-                dim: n,
-                weight: get("projection.weight", &[n, n])?,
-                bias: get("projection.bias", &[n])?,
-            },
+            projection: Projection { dim: n, weight: of_projection, bias: get("projection.bias", &[n])? },
             discriminator: Discriminator {
                 dim: n,
                 hidden: h,
-                weight: get("discriminator.weight", &[h, n])?,
+                weight: of_discriminator,
                 bias: get("discriminator.bias", &[h])?,
                 norm_weight: get("discriminator.norm_weight", &[h])?,
                 norm_bias: get("discriminator.norm_bias", &[h])?,
