@@ -118,6 +118,11 @@ impl ViewRunner {
         self.upsampler.apply(patches)
     }
 
+    /// The heads, folded for this view's grid.
+    pub(crate) fn head(&self) -> &GridHead {
+        &self.head
+    }
+
     /// The scale of this view's scores.
     #[must_use]
     pub fn scale(&self) -> &ViewScale {
