@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::PackCache;
-use crate::weights::{NamedTensors, Tensor};
+use crate::weights::{NamedTensors, StoredTensors, Tensor, Weights};
 use crate::{Error, Result};
 
 /// Index of a node in [`Graph::nodes`].
@@ -107,7 +107,7 @@ pub enum Op {
         out_channels: usize,
         /// `[out, kernel row, kernel column, in]`.
         #[serde(skip)]
-        weight: Vec<f32>,
+        weight: Weights,
         /// One an output channel.
         #[serde(skip)]
         bias: Vec<f32>,
@@ -120,7 +120,7 @@ pub enum Op {
         window: Window,
         /// `[kernel row, kernel column, channel]`.
         #[serde(skip)]
-        weight: Vec<f32>,
+        weight: Weights,
         /// One a channel.
         #[serde(skip)]
         bias: Vec<f32>,
@@ -254,8 +254,8 @@ impl Graph {
         let mut tensors = NamedTensors::new();
         for node in &self.nodes {
             if let Op::Conv2d { weight, bias, .. } | Op::DepthwiseConv2d { weight, bias, .. } = &node.op {
-                for (what, data) in [("weight", weight), ("bias", bias)] {
-                    let tensor = Tensor { shape: vec![data.len()], data: data.clone() };
+                for (what, data) in [("weight", &**weight), ("bias", bias)] {
+                    let tensor = Tensor { shape: vec![data.len()], data: data.to_vec() };
                     tensors.insert(format!("{}.{what}", node.name), tensor);
                 }
             }
@@ -268,7 +268,7 @@ impl Graph {
     /// # Errors
     /// A missing tensor, a node that reads a later one, an output that names no node, or two nodes of one name.
     /// Whether sizes fit is for [`crate::shape::infer`] to find.
-    pub fn with_tensors(self, mut tensors: NamedTensors) -> Result<Self> {
+    pub fn with_tensors(self, mut tensors: StoredTensors) -> Result<Self> {
         let mut graph = Self::default();
         for (id, node) in self.nodes.into_iter().enumerate() {
             let mut node = Arc::unwrap_or_clone(node);
@@ -276,11 +276,12 @@ impl Graph {
                 return Err(Error::shape(format!("node `{}`: the first node alone is the input", node.name)));
             }
             if let Op::Conv2d { weight, bias, .. } | Op::DepthwiseConv2d { weight, bias, .. } = &mut node.op {
-                for (what, data) in [("weight", weight), ("bias", bias)] {
+                let mut take = |what: &str| {
                     let name = format!("{}.{what}", node.name);
-                    let found = tensors.remove(&name);
-                    *data = found.ok_or_else(|| Error::format(format!("tensor `{name}` is missing")))?.data;
-                }
+                    let found = tensors.remove(&name).map(|t| t.data);
+                    found.ok_or_else(|| Error::format(format!("tensor `{name}` is missing")))
+                };
+                (*weight, *bias) = (take("weight")?, take("bias")?.to_vec());
             }
             graph.push(node.name, node.op, &node.inputs)?;
         }

@@ -73,7 +73,7 @@ fn convolution_agrees_with_its_twin() {
             {
                 let window = Window { kernel, stride, padding };
                 let mut g = Graph::new(c);
-                let weight = values(o * kernel * kernel * c, 4);
+                let weight = values(o * kernel * kernel * c, 4).into();
                 let op = Op::Conv2d { window, out_channels: o, weight, bias: values(o, 5), activation };
                 let n = g.push("conv", op, &[0]).unwrap();
                 g.name_output("out", n).unwrap();
@@ -90,7 +90,7 @@ fn depthwise_agrees_with_its_twin() {
             for c in [3, 32, 77] {
                 let window = Window { kernel, stride, padding };
                 let mut g = Graph::new(c);
-                let weight = values(kernel * kernel * c, 4);
+                let weight = values(kernel * kernel * c, 4).into();
                 let op =
                     Op::DepthwiseConv2d { window, weight, bias: values(c, 5), activation: Activation::Relu6 };
                 let n = g.push("depthwise", op, &[0]).unwrap();
@@ -108,7 +108,7 @@ fn fused_blocks_agree_with_their_twin() {
     let conv = |kernel, stride, from: usize, to: usize, seed, activation| Op::Conv2d {
         window: Window { kernel, stride, padding: Padding::Same },
         out_channels: to,
-        weight: values(kernel * kernel * from * to, seed),
+        weight: values(kernel * kernel * from * to, seed).into(),
         bias: values(to, seed + 1),
         activation,
     };
@@ -118,7 +118,7 @@ fn fused_blocks_agree_with_their_twin() {
             let stem = g.push("stem", conv(3, 2, 3, wide, 1, Activation::Relu6), &[0]).unwrap();
             let deep = |seed| Op::DepthwiseConv2d {
                 window: Window { kernel, stride, padding },
-                weight: values(kernel * kernel * wide, seed),
+                weight: values(kernel * kernel * wide, seed).into(),
                 bias: values(wide, seed + 1),
                 activation: Activation::Relu6,
             };
@@ -127,7 +127,7 @@ fn fused_blocks_agree_with_their_twin() {
             g.name_output("narrow", narrow).unwrap();
             let same = |seed| Op::DepthwiseConv2d {
                 window: Window { kernel: 3, stride: 1, padding: Padding::Same },
-                weight: values(9 * wide, seed),
+                weight: values(9 * wide, seed).into(),
                 bias: values(wide, seed + 1),
                 activation: Activation::Relu6,
             };
@@ -153,7 +153,7 @@ fn pooling_adding_and_buffer_reuse_agree() {
     let conv = |seed| Op::Conv2d {
         window: same,
         out_channels: 6,
-        weight: values(36, seed),
+        weight: values(36, seed).into(),
         bias: values(6, seed + 1),
         activation: Activation::Relu,
     };
@@ -193,7 +193,7 @@ fn mismatches_are_found_before_anything_runs() {
     let window = Window { kernel: 3, stride: 1, padding: Padding::Even(0) };
     let op = |n| Op::DepthwiseConv2d {
         window,
-        weight: vec![0.0; n],
+        weight: vec![0.0; n].into(),
         bias: vec![0.0; 2],
         activation: Activation::None,
     };

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use pbas_nn::linalg::Threads;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::backbone::Backbone;
@@ -68,6 +69,14 @@ pub struct Model {
     pub provenance: Provenance,
 }
 
+impl Model {
+    /// How pictures are to be decoded for this model.
+    #[must_use]
+    pub fn decode_options(&self) -> DecodeOptions {
+        DecodeOptions { apply_orientation: self.settings.apply_orientation, ..DecodeOptions::default() }
+    }
+}
+
 /// Where a model comes from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Provenance {
@@ -105,10 +114,14 @@ impl Detector {
         let Some(map_size) = model.views.iter().map(|v| v.size).max_by_key(|s| s.height * s.width) else {
             return Err(Error::input("model: expected at least one view, found none"));
         };
-        let runners =
-            model.views.iter().map(|v| ViewRunner::new(&model.backbone, v, &model.settings, map_size));
-        let runners = runners.collect::<Result<Vec<_>>>()?;
+        let runner = |view| ViewRunner::new(&model.backbone, view, &model.settings, map_size);
+        let runners = model.views.par_iter().with_max_len(1).map(runner).collect::<Result<Vec<_>>>()?;
         Ok(Self { runners, model })
+    }
+
+    /// The views, ready to run.
+    pub(crate) fn runners(&self) -> &[ViewRunner] {
+        &self.runners
     }
 
     /// The model.
@@ -133,7 +146,7 @@ impl Detector {
     /// How pictures are to be decoded for this model.
     #[must_use]
     pub fn decode_options(&self) -> DecodeOptions {
-        DecodeOptions { apply_orientation: self.model.settings.apply_orientation, ..DecodeOptions::default() }
+        self.model.decode_options()
     }
 
     /// Reads and judges one picture on all cores.

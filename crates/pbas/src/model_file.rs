@@ -6,21 +6,22 @@
 //! runs it and refuses a machine that disagrees.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use half::f16;
 use pbas_nn::engine::cpu::{Plan, Workspace};
 use pbas_nn::graph::Graph;
 use pbas_nn::linalg::Threads;
 use pbas_nn::shape::infer;
-use pbas_nn::weights::{self, NamedTensors, Tensor};
+use pbas_nn::weights::{FileBytes, StoredTensors, Weights, open_safetensors};
 use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 
 use crate::backbone::{Backbone, BackboneInfo};
 use crate::calibrate::{Calibration, RATES};
-use crate::detector::{Model, Provenance};
+use crate::detector::{Detector, Model, Provenance};
 use crate::head::{Discriminator, FeatureScale, Head, Projection};
+use crate::image::DecodeOptions;
 use crate::patch::PatchEmbedding;
 use crate::preprocess::InputSize;
 use crate::settings::Settings;
@@ -96,6 +97,44 @@ pub fn save(model: &Model, path: &Path) -> Result<()> {
 /// # Errors
 /// An unreadable, damaged or later file, or a machine that computes otherwise.
 pub fn load(path: &Path) -> Result<Model> {
+    let opened = open(path)?;
+    check_self_test(&self_test(&opened.model)?, &opened.self_test).map_err(|e| in_file(e, path))?;
+    Ok(opened.model)
+}
+
+/// A model that was read and validated, but has not yet passed its self-test.
+#[derive(Debug)]
+pub struct OpenedModel {
+    model: Model,
+    self_test: Vec<f64>,
+    path: PathBuf,
+}
+
+impl OpenedModel {
+    /// How pictures are to be decoded for this model, so that one can be read while the model is made ready.
+    #[must_use]
+    pub fn decode_options(&self) -> DecodeOptions {
+        self.model.decode_options()
+    }
+
+    /// Makes the model ready to judge pictures and runs its self-test, through the very weights that will judge.
+    ///
+    /// # Errors
+    /// As [`load`] and [`Detector::new`].
+    pub fn into_detector(self) -> Result<Detector> {
+        let detector = Detector::new(self.model)?;
+        let found = folded_self_test(&detector).and_then(|found| check_self_test(&found, &self.self_test));
+        found.map_err(|e| in_file(e, &self.path))?;
+        Ok(detector)
+    }
+}
+
+/// Reads and validates a model; its weights stay in the file, which is mapped into memory and must not be changed in place
+/// while it is in use ([`FileBytes::map`]; [`save`] replaces files as a whole).
+///
+/// # Errors
+/// An unreadable, damaged or later file.
+pub fn open(path: &Path) -> Result<OpenedModel> {
     let name = path.display().to_string();
     let size = std::fs::metadata(path).map_err(|e| Error::io("cannot read model", path, e))?.len();
     if size > MAX_BYTES {
@@ -103,16 +142,20 @@ pub fn load(path: &Path) -> Result<Model> {
             "model `{name}`: expected at most {MAX_BYTES} bytes, found {size}"
         )));
     }
-    let bytes = std::fs::read(path).map_err(|e| Error::io("cannot read model", path, e))?;
-    from_bytes(&bytes, &name).map_err(|e| {
-        let damaged = matches!(e.kind(), ErrorKind::Input | ErrorKind::Limits) && e.hint().is_none();
-        let e = e.context(format!("cannot load model `{name}`"));
-        if damaged {
-            e.with_hint("the file is damaged or was edited by hand; train again or restore a copy")
-        } else {
-            e
-        }
-    })
+    let bytes = FileBytes::map(path)?;
+    let (model, self_test) = read(&bytes, &name).map_err(|e| in_file(e, path))?;
+    Ok(OpenedModel { model, self_test, path: path.to_owned() })
+}
+
+/// Says which model an error is about, and what may help.
+fn in_file(e: Error, path: &Path) -> Error {
+    let damaged = matches!(e.kind(), ErrorKind::Input | ErrorKind::Limits) && e.hint().is_none();
+    let e = e.context(format!("cannot load model `{}`", path.display()));
+    if damaged {
+        e.with_hint("the file is damaged or was edited by hand; train again or restore a copy")
+    } else {
+        e
+    }
 }
 
 /// The file's bytes; the same for the same model.
@@ -195,7 +238,14 @@ fn checksum_position(bytes: &[u8]) -> Option<usize> {
 /// # Errors
 /// As [`load`].
 pub fn from_bytes(bytes: &[u8], name: &str) -> Result<Model> {
-    let (mut tensors, metadata) = weights::read_safetensors_with_metadata(bytes, name)?;
+    let (model, expected) = read(&bytes.to_vec().into(), name)?;
+    check_self_test(&self_test(&model)?, &expected)?;
+    Ok(model)
+}
+
+/// The model and what its self-test has to give. Weights stay where they are in `bytes`.
+fn read(bytes: &FileBytes, name: &str) -> Result<(Model, Vec<f64>)> {
+    let (mut tensors, metadata) = open_safetensors(bytes, name)?;
     let json = metadata.get(KEY).ok_or_else(|| {
         Error::input(format!("expected a pbas model (metadata `{KEY}`), found another safetensors file"))
             .with_hint("models are made by `pbas train`")
@@ -218,7 +268,7 @@ pub fn from_bytes(bytes: &[u8], name: &str) -> Result<Model> {
         serde_json::from_str(json).map_err(|e| Error::input("the header is not a model's").with_source(e))?;
     verify_checksum(bytes, &d.crc32)?;
     d.settings.validate()?;
-    let mut take = |name: String, shape: &[usize]| -> Result<Vec<f32>> {
+    let mut take = |name: String, shape: &[usize]| -> Result<Weights> {
         let t = tensors.remove(&name).ok_or_else(|| Error::input(format!("tensor `{name}` is missing")))?;
         t.expect_shape(&name, shape)?;
         Ok(t.data)
@@ -230,11 +280,11 @@ pub fn from_bytes(bytes: &[u8], name: &str) -> Result<Model> {
     for (v, view) in d.views.iter().enumerate() {
         views.push(read_view(v, view, &mut take)?);
     }
-    let mut of_backbone = NamedTensors::new();
+    let mut of_backbone = StoredTensors::new();
     for (name, tensor) in tensors {
         let inner = name.strip_prefix("backbone.");
         let inner = inner.ok_or_else(|| Error::input(format!("tensor `{name}` is not part of a model")))?;
-        of_backbone.insert(inner.to_owned(), Tensor { shape: tensor.shape, data: tensor.data });
+        of_backbone.insert(inner.to_owned(), tensor);
     }
     let graph = d.graph.with_tensors(of_backbone)?;
     infer(&graph, PATTERN_SIDE, PATTERN_SIDE)?;
@@ -252,8 +302,7 @@ pub fn from_bytes(bytes: &[u8], name: &str) -> Result<Model> {
         calibration: d.calibration,
         provenance: d.provenance,
     };
-    check_self_test(&model, &d.self_test)?;
-    Ok(model)
+    Ok((model, d.self_test))
 }
 
 fn verify_checksum(bytes: &[u8], expected: &str) -> Result<()> {
@@ -272,7 +321,7 @@ fn verify_checksum(bytes: &[u8], expected: &str) -> Result<()> {
 }
 
 /// Takes a tensor by name, or says that it is missing or of another shape.
-type Take<'t> = dyn FnMut(String, &[usize]) -> Result<Vec<f32>> + 't;
+type Take<'t> = dyn FnMut(String, &[usize]) -> Result<Weights> + 't;
 
 fn read_view(v: usize, d: &ViewDescription, take: &mut Take<'_>) -> Result<View> {
     let range = |what: &str, found: usize, most: usize| {
@@ -300,16 +349,15 @@ fn read_view(v: usize, d: &ViewDescription, take: &mut Take<'_>) -> Result<View>
     let mut heads = Vec::new();
     for i in 0..d.heads {
         let mut get = |name: &str, shape: &[usize]| take(format!("view{v}.head{i}.{name}"), shape);
+        let weights = [get("projection.weight", &[n, n])?, get("discriminator.weight", &[h, n])?];
+        let [of_projection, of_discriminator] = weights;
+        let mut get = |name: &str, shape: &[usize]| get(name, shape).map(|w| w.to_vec());
         heads.push(Head {
-            projection: Projection {
-                dim: n,
-                weight: get("projection.weight", &[n, n])?,
-                bias: get("projection.bias", &[n])?,
-            },
+            projection: Projection { dim: n, weight: of_projection, bias: get("projection.bias", &[n])? },
             discriminator: Discriminator {
                 dim: n,
                 hidden: h,
-                weight: get("discriminator.weight", &[h, n])?,
+                weight: of_discriminator,
                 bias: get("discriminator.bias", &[h])?,
                 norm_weight: get("discriminator.norm_weight", &[h])?,
                 norm_bias: get("discriminator.norm_bias", &[h])?,
@@ -361,19 +409,7 @@ fn check_calibration(c: &Calibration, views: &[View]) -> Result<()> {
 /// Mean logit of every head on a fixed pattern, view after view: the network and the heads are run as for a picture, at a
 /// small size.
 fn self_test(model: &Model) -> Result<Vec<f64>> {
-    let mut input = vec![0.0f32; PATTERN_SIDE * PATTERN_SIDE * 3];
-    for (i, v) in input.iter_mut().enumerate() {
-        let (x, y, c) = (i / 3 % PATTERN_SIDE, i / 3 / PATTERN_SIDE, i % 3);
-        *v = ((x * 37 + y * 91 + c * 53 + x * y % 29 * 7) % 256) as f32 / 128.0 - 1.0;
-    }
-    let names: Vec<&str> = model.settings.feature_layers.iter().map(String::as_str).collect();
-    let plan = Plan::new(model.backbone.graph.select(&names)?, PATTERN_SIDE, PATTERN_SIDE)?;
-    let mut workspace = Workspace::default();
-    plan.run(&mut workspace, &input, Threads::One)?;
-    let embedding = PatchEmbedding::new(&plan.output_shapes().collect::<Vec<_>>(), model.settings.pooling)?;
-    let maps: Vec<&[f32]> = (0..names.len()).map(|n| plan.output(&workspace, n)).collect();
-    let mut pooled = vec![0.0; embedding.pooled_len()];
-    embedding.pool(&maps, &mut pooled, false);
+    let (embedding, pooled) = pattern_features(model)?;
     let features = embedding.grid_features(&pooled, false);
     let mut values = Vec::new();
     for view in &model.views {
@@ -388,8 +424,42 @@ fn self_test(model: &Model) -> Result<Vec<f64>> {
     Ok(values)
 }
 
-fn check_self_test(model: &Model, expected: &[f64]) -> Result<()> {
-    let found = self_test(model)?;
+/// As [`self_test`], through the folded heads of a detector.
+fn folded_self_test(detector: &Detector) -> Result<Vec<f64>> {
+    let (embedding, pooled) = pattern_features(detector.model())?;
+    let mut values = Vec::new();
+    for runner in detector.runners() {
+        let Some(grid) = runner.head().resized(&embedding) else {
+            return self_test(detector.model());
+        };
+        let logits = grid.logits(&pooled, Threads::One);
+        for head in 0..grid.heads() {
+            let of_head = logits.iter().skip(head).step_by(grid.heads());
+            values.push(of_head.map(|&v| f64::from(v)).sum::<f64>() / embedding.positions() as f64);
+        }
+    }
+    Ok(values)
+}
+
+/// Pooled features of the self-test's pattern.
+fn pattern_features(model: &Model) -> Result<(PatchEmbedding, Vec<f32>)> {
+    let mut input = vec![0.0f32; PATTERN_SIDE * PATTERN_SIDE * 3];
+    for (i, v) in input.iter_mut().enumerate() {
+        let (x, y, c) = (i / 3 % PATTERN_SIDE, i / 3 / PATTERN_SIDE, i % 3);
+        *v = ((x * 37 + y * 91 + c * 53 + x * y % 29 * 7) % 256) as f32 / 128.0 - 1.0;
+    }
+    let names: Vec<&str> = model.settings.feature_layers.iter().map(String::as_str).collect();
+    let plan = Plan::new(model.backbone.graph.select(&names)?, PATTERN_SIDE, PATTERN_SIDE)?;
+    let mut workspace = Workspace::default();
+    plan.run(&mut workspace, &input, Threads::One)?;
+    let embedding = PatchEmbedding::new(&plan.output_shapes().collect::<Vec<_>>(), model.settings.pooling)?;
+    let maps: Vec<&[f32]> = (0..names.len()).map(|n| plan.output(&workspace, n)).collect();
+    let mut pooled = vec![0.0; embedding.pooled_len()];
+    embedding.pool(&maps, &mut pooled, false);
+    Ok((embedding, pooled))
+}
+
+fn check_self_test(found: &[f64], expected: &[f64]) -> Result<()> {
     let close = |f: &f64, e: &f64| (f - e).abs() <= SELF_TEST_TOLERANCE * (1.0 + e.abs());
     if found.len() == expected.len() && found.iter().zip(expected).all(|(f, e)| close(f, e)) {
         return Ok(());

@@ -137,4 +137,9 @@ impl ViewRunner {
         let values: Vec<f32> = logits.chunks_exact(self.scales.len()).map(mean).collect();
         self.upsampler.apply(&values)
     }
+
+    /// The heads, folded for this view's grid.
+    pub(crate) fn head(&self) -> &GridHead {
+        &self.head
+    }
 }

@@ -51,13 +51,13 @@ fn head(golden: &Golden, stage: &str) -> Head {
     Head {
         projection: Projection {
             dim,
-            weight: get("projection.layers.0fc.weight"),
+            weight: get("projection.layers.0fc.weight").into(),
             bias: get("projection.layers.0fc.bias"),
         },
         discriminator: Discriminator {
             dim,
             hidden,
-            weight: get("discriminator.body.block1.0.weight"),
+            weight: get("discriminator.body.block1.0.weight").into(),
             bias: get("discriminator.body.block1.0.bias"),
             norm_weight: get("discriminator.body.block1.1.weight"),
             norm_bias: get("discriminator.body.block1.1.bias"),

@@ -43,5 +43,5 @@ pub fn run(args: Args) -> Result<Status> {
 
 /// A model file, ready to judge.
 fn load_detector(path: &Path) -> Result<Detector> {
-    Detector::new(model_file::load(path)?)
+    model_file::open(path)?.into_detector()
 }

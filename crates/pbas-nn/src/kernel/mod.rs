@@ -1,11 +1,13 @@
 //! The two kernels that a network spends its time in, for every instruction set: products with packed weights
 //! ([`product`]) and depthwise windows ([`depthwise`]). Safe functions around the crate's hot `unsafe` code.
 
+mod aligned;
 pub(crate) mod depthwise;
 pub(crate) mod product;
 
 use std::sync::{Arc, OnceLock};
 
+pub(crate) use aligned::Aligned;
 use depthwise::PackedDepthwise;
 use product::Packed;
 
@@ -40,38 +42,5 @@ impl PackCache {
     ) -> Option<Arc<PackedDepthwise>> {
         let (of, packed) = self.depthwise.get_or_init(|| (isa, pack().map(Arc::new)));
         if *of == isa { packed.clone() } else { pack().map(Arc::new) }
-    }
-}
-
-/// Float32 values that begin on a cache line.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Aligned {
-    lines: Vec<Line>,
-}
-
-/// One cache line.
-#[derive(Debug, Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([f32; LINE]);
-
-const LINE: usize = 16;
-
-impl Aligned {
-    /// At least `len` zeros.
-    pub(crate) fn zeros(len: usize) -> Self {
-        Self { lines: vec![Line([0.0; LINE]); len.div_ceil(LINE)] }
-    }
-
-    /// Values held.
-    pub(crate) fn len(&self) -> usize {
-        self.lines.len() * LINE
-    }
-
-    pub(crate) fn set(&mut self, i: usize, v: f32) {
-        self.lines[i / LINE].0[i % LINE] = v;
-    }
-
-    pub(crate) fn as_ptr(&self) -> *const f32 {
-        self.lines.as_ptr().cast()
     }
 }

@@ -52,10 +52,13 @@ impl Packed {
         };
         for p in 0..packed.panels() {
             let (first, width) = (p * packed.panel(), packed.width(p));
-            for j in 0..width.min(n - first) {
-                packed.bias.set(first + j, bias[first + j]);
-                for (i, &w) in weight[(first + j) * k..(first + j + 1) * k].iter().enumerate() {
-                    packed.weight.set(first * k + i * width + j, w);
+            let used = width.min(n - first);
+            packed.bias.as_mut_slice()[first..first + used].copy_from_slice(&bias[first..first + used]);
+            let rows = &weight[first * k..(first + used) * k];
+            let panel = &mut packed.weight.as_mut_slice()[first * k..][..k * width];
+            for (i, line) in panel.chunks_exact_mut(width).enumerate() {
+                for (j, value) in line[..used].iter_mut().enumerate() {
+                    *value = rows[j * k + i];
                 }
             }
         }

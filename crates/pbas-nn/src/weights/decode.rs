@@ -3,6 +3,7 @@
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
+use crate::linalg::vectorized;
 use crate::{Error, ErrorKind, Result};
 
 /// Torch allows 64 axes; no weight has more than a handful, and a short limit keeps hostile shapes cheap.
@@ -49,6 +50,37 @@ impl Dtype {
             Self::Bool => each(bytes, |[b]: [u8; 1]| f32::from(u8::from(b != 0))),
         }
     }
+
+    /// As [`Dtype::decode`], into a buffer that is used again and again.
+    pub(super) fn decode_into(self, bytes: &[u8], out: &mut Vec<f32>) {
+        match self {
+            Self::F16 => {
+                out.resize(bytes.len() / 2, 0.0);
+                widen(bytes, out);
+            }
+            _ => *out = self.decode(bytes),
+        }
+    }
+
+    /// Whether every element is a finite float32, without decoding those of the usual types: an exponent of ones alone
+    /// stands for an infinity or no number.
+    pub(super) fn all_finite(self, bytes: &[u8]) -> bool {
+        match self {
+            Self::F32 => no_exponent_of_ones(bytes, |b| u32::from_le_bytes(b) & 0x7f80_0000 != 0x7f80_0000),
+            Self::F16 => no_exponent_of_ones(bytes, |b| u16::from_le_bytes(b) & 0x7c00 != 0x7c00),
+            Self::Bf16 => no_exponent_of_ones(bytes, |b| u16::from_le_bytes(b) & 0x7f80 != 0x7f80),
+            Self::F64 => self.decode(bytes).iter().all(|v| v.is_finite()),
+            Self::I64 | Self::I32 | Self::I16 | Self::I8 | Self::U8 | Self::Bool => true,
+        }
+    }
+}
+
+/// Whether all elements pass, block by block without a branch an element.
+fn no_exponent_of_ones<const N: usize>(bytes: &[u8], passes: impl Fn([u8; N]) -> bool) -> bool {
+    vectorized(|| {
+        let mut blocks = bytes.as_chunks::<N>().0.chunks(1024);
+        blocks.all(|block| block.iter().fold(true, |all, &element| all & passes(element)))
+    })
 }
 
 fn each<const N: usize>(bytes: &[u8], convert: impl Fn([u8; N]) -> f32) -> Vec<f32> {
@@ -58,9 +90,14 @@ fn each<const N: usize>(bytes: &[u8], convert: impl Fn([u8; N]) -> f32) -> Vec<f
 /// float16 in blocks, for which the `half` crate uses the processor's conversion where there is one: weights inside
 /// the program are float16, and are read at every start.
 fn halves(bytes: &[u8]) -> Vec<f32> {
+    let mut out = vec![0.0; bytes.len() / 2];
+    widen(bytes, &mut out);
+    out
+}
+
+fn widen(bytes: &[u8], out: &mut [f32]) {
     const BLOCK: usize = 1024;
     let bytes = bytes.as_chunks::<2>().0;
-    let mut out = vec![0.0; bytes.len()];
     let mut block = [f16::ZERO; BLOCK];
     for (from, to) in bytes.chunks(BLOCK).zip(out.chunks_mut(BLOCK)) {
         for (half, &pair) in block.iter_mut().zip(from) {
@@ -68,7 +105,6 @@ fn halves(bytes: &[u8]) -> Vec<f32> {
         }
         block[..to.len()].convert_to_f32_slice(to);
     }
-    out
 }
 
 /// A tensor as torch stores it: a strided window into a flat storage. All figures in elements.

@@ -52,18 +52,21 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(NamedTensors, BTreeMap<String, Str
     let file = SafeTensors::deserialize(bytes).map_err(|e| explain(&e, bytes.len()))?;
     let mut tensors = NamedTensors::new();
     for (name, view) in file.iter() {
-        let dtype = dtype_of(view.dtype()).ok_or_else(|| {
-            Error::new(
-                ErrorKind::Unsupported,
-                format!("tensor `{}`: element type {} is not read", printable(name), view.dtype()),
-            )
-        })?;
+        let dtype = numbers_of(name, view.dtype())?;
         let data = dtype.decode(view.data());
         check_finite(name, &data)?;
         tensors.insert(name.to_owned(), Tensor::new(view.shape(), data)?);
     }
     let metadata = header.metadata().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
     Ok((tensors, metadata))
+}
+
+/// The element type of the tensor `name`, if it is one that is read.
+pub(super) fn numbers_of(name: &str, stored: Stored) -> Result<Dtype> {
+    dtype_of(stored).ok_or_else(|| {
+        let text = format!("tensor `{}`: element type {stored} is not read", printable(name));
+        Error::new(ErrorKind::Unsupported, text)
+    })
 }
 
 fn dtype_of(stored: Stored) -> Option<Dtype> {
@@ -83,7 +86,7 @@ fn dtype_of(stored: Stored) -> Option<Dtype> {
 }
 
 /// The crate's errors in this crate's words. As text, because they repeat their source in their own text.
-fn explain(e: &SafeTensorError, len: usize) -> Error {
+pub(super) fn explain(e: &SafeTensorError, len: usize) -> Error {
     use SafeTensorError as E;
     Error::format(match e {
         E::HeaderTooSmall => format!("safetensors: expected at least 8 bytes, found {len}"),

@@ -182,9 +182,11 @@ fn convolution(
                 weight.shape
             )));
         }
-        let weight =
-            (0..taps).flat_map(|k| (0..out).map(move |o| (o, k))).map(|(o, k)| at(o, 0, k)).collect();
-        Op::DepthwiseConv2d { window, weight, bias, activation }
+        let weight = (0..taps)
+            .flat_map(|k| (0..out).map(move |o| (o, k)))
+            .map(|(o, k)| at(o, 0, k))
+            .collect::<Vec<_>>();
+        Op::DepthwiseConv2d { window, weight: weight.into(), bias, activation }
     } else {
         let mut packed = Vec::with_capacity(weight.data.len());
         for o in 0..out {
@@ -192,7 +194,7 @@ fn convolution(
                 packed.extend((0..inner).map(|i| at(o, i, k)));
             }
         }
-        Op::Conv2d { window, out_channels: out, weight: packed, bias, activation }
+        Op::Conv2d { window, out_channels: out, weight: packed.into(), bias, activation }
     };
     Ok(graph.push(name, op, &[input])?)
 }

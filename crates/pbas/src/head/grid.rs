@@ -2,13 +2,15 @@
 //! the hidden values are brought to the finest grid instead of the features (both are linear; algorithm.md, section 5).
 //! A layer of a quarter of the positions then costs a quarter of the multiplications.
 
+use std::sync::Arc;
+
 use pbas_nn::linalg::{PackedMatrix, Threads, vectorized};
 use rayon::prelude::*;
 
 use super::Head;
 use super::folded::{FoldedHead, weighted_leaky};
 use crate::Result;
-use crate::patch::{PatchEmbedding, Tap};
+use crate::patch::{LayerPart, PatchEmbedding, Tap};
 
 /// Positions computed at a time: their hidden values stay in the second-level cache. A multiple of the kernel's rows.
 const BAND: usize = 24;
@@ -29,7 +31,10 @@ pub struct GridHead {
 
 #[derive(Debug)]
 struct Part {
-    weight: PackedMatrix,
+    /// Shared by the grids of all picture sizes.
+    weight: Arc<PackedMatrix>,
+    /// Which of the feature layers.
+    layer: usize,
     entries: usize,
     positions: usize,
     offset: usize,
@@ -52,32 +57,22 @@ impl GridHead {
     /// # Panics
     /// If `heads` is empty, or its members differ in size or are for features of another length.
     pub fn new(heads: &[&Head], embedding: &PatchEmbedding) -> Result<Self> {
-        let folded = FoldedHead::new(heads);
+        let folded = FoldedHead::new(heads)?;
         assert_eq!(folded.dim, embedding.dim(), "heads and features of one length");
         let (height, width) = embedding.grid();
         let zeros = vec![0.0; folded.bias.len()];
         let (mut fine, mut coarse) = (None, Vec::new());
-        for part in embedding.parts() {
+        for (layer, part) in embedding.parts().enumerate() {
             let is_fine = fine.is_none() && part.positions == height * width;
             let columns = part.first..part.first + part.entries;
             let rows = folded.weight.chunks_exact(folded.dim);
             let weight: Vec<f32> = rows.flat_map(|row| &row[columns.clone()]).copied().collect();
             let bias = if is_fine { &folded.bias } else { &zeros };
-            let packed = Part {
-                weight: PackedMatrix::new(&weight, bias, part.entries)?,
-                entries: part.entries,
-                positions: part.positions,
-                offset: part.offset,
-            };
+            let packed = Arc::new(PackedMatrix::new(&weight, bias, part.entries)?);
             if is_fine {
-                fine = Some(packed);
+                fine = Some(Part::new(packed, layer, &part));
             } else {
-                coarse.push(CoarsePart {
-                    part: packed,
-                    width: part.width,
-                    rows: part.rows.to_vec(),
-                    columns: part.columns.to_vec(),
-                });
+                coarse.push(CoarsePart::new(packed, layer, &part));
             }
         }
         Ok(Self {
@@ -88,6 +83,32 @@ impl GridHead {
             width,
             fine: fine.expect("an embedding has a layer on its finest grid"),
             coarse,
+        })
+    }
+
+    /// The same heads for another picture size of the same network; their weights are shared. `None` where the layer on
+    /// the finest grid is another one.
+    #[must_use]
+    pub(crate) fn resized(&self, embedding: &PatchEmbedding) -> Option<Self> {
+        let (height, width) = embedding.grid();
+        let parts: Vec<LayerPart<'_>> = embedding.parts().collect();
+        let same = |part: &Part| parts.get(part.layer).filter(|found| found.entries == part.entries);
+        let fine = same(&self.fine).filter(|found| found.positions == height * width)?;
+        if parts.len() != 1 + self.coarse.len() {
+            return None;
+        }
+        let coarse = self.coarse.iter().map(|c| {
+            let found = same(&c.part)?;
+            Some(CoarsePart::new(c.part.weight.clone(), c.part.layer, found))
+        });
+        Some(Self {
+            heads: self.heads,
+            hidden: self.hidden,
+            output: self.output.clone(),
+            height,
+            width,
+            fine: Part::new(self.fine.weight.clone(), self.fine.layer, fine),
+            coarse: coarse.collect::<Option<_>>()?,
         })
     }
 
@@ -173,7 +194,22 @@ struct Scratch {
     hidden: Vec<f32>,
 }
 
+impl CoarsePart {
+    fn new(weight: Arc<PackedMatrix>, layer: usize, of: &LayerPart<'_>) -> Self {
+        Self {
+            part: Part::new(weight, layer, of),
+            width: of.width,
+            rows: of.rows.to_vec(),
+            columns: of.columns.to_vec(),
+        }
+    }
+}
+
 impl Part {
+    fn new(weight: Arc<PackedMatrix>, layer: usize, of: &LayerPart<'_>) -> Self {
+        Self { weight, layer, entries: of.entries, positions: of.positions, offset: of.offset }
+    }
+
     /// The hidden values of all positions of the layer, `[positions, units]`.
     fn multiply(&self, pooled: &[f32], units: usize, threads: Threads) -> Vec<f32> {
         let mut out = vec![0.0; self.positions * units];
@@ -274,6 +310,13 @@ mod tests {
             let flat = shape(features.height, features.width, features.dim);
             let flat = PatchEmbedding::new(&[flat], Pooling::Channels).unwrap();
             let gathered = GridHead::new(&all, &flat).unwrap().logits(&features.data, Threads::One);
+
+            // Heads that were made for another size and brought to this one.
+            let larger: Vec<Shape> =
+                shapes.iter().map(|s| shape(2 * s.height, 2 * s.width, s.channels)).collect();
+            let larger = PatchEmbedding::new(&larger, pooling).unwrap();
+            let resized = GridHead::new(&all, &larger).unwrap().resized(&embedding).unwrap();
+            assert_eq!(resized.logits(&pooled, Threads::One), fast);
             assert_eq!(fast.len(), gathered.len());
             for (f, s) in fast.iter().zip(&gathered) {
                 assert!((f - s).abs() < 1e-5 * s.abs().max(1.0), "{f} {s}");

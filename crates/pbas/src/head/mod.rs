@@ -7,6 +7,7 @@ mod grid;
 mod scale;
 
 use pbas_nn::linalg::{Mat, Threads, gemm_into};
+use pbas_nn::weights::Weights;
 use rand::RngExt;
 use rand_distr::{Distribution, Normal};
 
@@ -24,7 +25,7 @@ pub struct Projection {
     /// Entries of a feature, in and out.
     pub dim: usize,
     /// `[dim out, dim in]`.
-    pub weight: Vec<f32>,
+    pub weight: Weights,
     /// `[dim]`.
     pub bias: Vec<f32>,
 }
@@ -37,7 +38,7 @@ pub struct Discriminator {
     /// Hidden units.
     pub hidden: usize,
     /// First layer, `[hidden, dim]`.
-    pub weight: Vec<f32>,
+    pub weight: Weights,
     /// First layer, `[hidden]`.
     pub bias: Vec<f32>,
     /// BatchNorm scale (gamma), `[hidden]`.
@@ -76,13 +77,13 @@ impl Head {
             (weight, bias)
         };
         let (weight, bias) = linear(dim, dim);
-        let projection = Projection { dim, weight, bias };
+        let projection = Projection { dim, weight: weight.into(), bias };
         let (weight, bias) = linear(hidden, dim);
         let (output, _) = linear(1, hidden);
         let discriminator = Discriminator {
             dim,
             hidden,
-            weight,
+            weight: weight.into(),
             bias,
             norm_weight: vec![1.0; hidden],
             norm_bias: vec![0.0; hidden],
@@ -123,7 +124,7 @@ impl Head {
 
     /// The values of every trained tensor with its name and shape, in a fixed order.
     #[must_use]
-    pub fn tensors(&self) -> Vec<(&'static str, Vec<usize>, &Vec<f32>)> {
+    pub fn tensors(&self) -> Vec<(&'static str, Vec<usize>, &[f32])> {
         let (p, s) = (&self.projection, &self.discriminator);
         let (d, h) = (p.dim, s.hidden);
         vec![
@@ -140,7 +141,7 @@ impl Head {
     }
 
     /// The values of every trained tensor for writing, in the order of [`Head::tensors`].
-    pub fn tensors_mut(&mut self) -> [&mut Vec<f32>; 9] {
+    pub fn tensors_mut(&mut self) -> [&mut [f32]; 9] {
         let (p, s) = (&mut self.projection, &mut self.discriminator);
         [
             &mut p.weight,

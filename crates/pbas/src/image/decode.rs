@@ -27,9 +27,26 @@ pub fn read_rgb(path: &Path, options: &DecodeOptions) -> Result<Rgb8> {
 /// # Errors
 /// As [`read_rgb`], without those of the file system.
 pub fn decode_rgb(bytes: &[u8], name: &str, options: &DecodeOptions) -> Result<Rgb8> {
-    let picture = decode(bytes, name, options)?.into_rgb8();
+    let picture = decode(bytes, name, options)?;
     let (width, height) = (picture.width() as usize, picture.height() as usize);
-    Ok(Rgb8 { width, height, data: picture.into_raw() })
+    Ok(Rgb8 { width, height, data: into_rgb(picture) })
+}
+
+/// As the image crate's `into_rgb8`, which takes grey and alpha through a conversion of colour spaces that leaves every value
+/// as it is and takes longer than decoding.
+fn into_rgb(picture: DynamicImage) -> Vec<u8> {
+    fn each<const N: usize>(samples: &[u8], colour: impl Fn(&[u8; N]) -> [u8; 3]) -> Vec<u8> {
+        let pixels = samples.as_chunks::<N>().0;
+        let mut out = vec![0; pixels.len() * 3];
+        out.as_chunks_mut::<3>().0.iter_mut().zip(pixels).for_each(|(out, pixel)| *out = colour(pixel));
+        out
+    }
+    match picture {
+        DynamicImage::ImageLuma8(p) => each::<1>(p.as_raw(), |&[v]| [v; 3]),
+        DynamicImage::ImageLumaA8(p) => each::<2>(p.as_raw(), |&[v, _]| [v; 3]),
+        DynamicImage::ImageRgba8(p) => each::<4>(p.as_raw(), |&[r, g, b, _]| [r, g, b]),
+        other => other.into_rgb8().into_raw(),
+    }
 }
 
 /// Reads a mask: a pixel is defective (1) where any of its colour channels is not zero, at the file's own bit depth;
@@ -203,4 +220,24 @@ fn describe(head: &[u8]) -> String {
     }
     let bytes: Vec<String> = head.iter().take(8).map(|b| format!("{b:02x}")).collect();
     format!("bytes {}", bytes.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grey_and_alpha_become_rgb_as_the_image_crate_has_them() {
+        let (width, height) = (37, 11);
+        let bytes = |channels: u32| (0..width * height * channels).map(|i| (i * 31 % 256) as u8).collect();
+        let kinds = [
+            DynamicImage::ImageLuma8(image::ImageBuffer::from_raw(width, height, bytes(1)).unwrap()),
+            DynamicImage::ImageLumaA8(image::ImageBuffer::from_raw(width, height, bytes(2)).unwrap()),
+            DynamicImage::ImageRgb8(image::ImageBuffer::from_raw(width, height, bytes(3)).unwrap()),
+            DynamicImage::ImageRgba8(image::ImageBuffer::from_raw(width, height, bytes(4)).unwrap()),
+        ];
+        for picture in kinds {
+            assert_eq!(into_rgb(picture.clone()), picture.into_rgb8().into_raw());
+        }
+    }
 }

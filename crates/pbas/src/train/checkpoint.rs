@@ -85,7 +85,7 @@ impl Checkpoints {
             ))
             .with_hint("train without --resume to begin anew, or give the flags of the stopped run"));
         }
-        let take = |name: &str, target: &mut Vec<f32>| -> Result<()> {
+        let take = |name: &str, target: &mut [f32]| -> Result<()> {
             let found = tensors.get(name).filter(|t| t.data.len() == target.len());
             let tensor = found.ok_or_else(|| {
                 Error::input(format!(
@@ -93,7 +93,7 @@ impl Checkpoints {
                     path.display()
                 ))
             })?;
-            target.clone_from(&tensor.data);
+            target.copy_from_slice(&tensor.data);
             Ok(())
         };
         for (prefix, head) in [("head", Some(&mut trainer.head)), ("average", average.as_mut())] {

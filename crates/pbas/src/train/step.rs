@@ -72,7 +72,8 @@ impl HeadTrainer {
     #[must_use]
     pub fn new(head: Head) -> Self {
         let (p, s) = (&head.projection, &head.discriminator);
-        let tensors = [&p.weight, &p.bias, &s.weight, &s.bias, &s.norm_weight, &s.norm_bias, &s.output];
+        let tensors: [&[f32]; 7] =
+            [&p.weight, &p.bias, &s.weight, &s.bias, &s.norm_weight, &s.norm_bias, &s.output];
         let moments = tensors.iter().map(|t| Moments::zeros(t.len())).collect();
         Self {
             head,
@@ -158,7 +159,7 @@ impl HeadTrainer {
         let (p, s) = (&mut self.head.projection, &mut self.head.discriminator);
         let (coupled, decoupled) =
             (Decay::Coupled(rates.projection_decay), Decay::Decoupled(rates.discriminator_decay));
-        let parts: [(&mut Vec<f32>, &[f32], f32, Decay); 7] = [
+        let parts: [(&mut [f32], &[f32], f32, Decay); 7] = [
             (&mut p.weight, weight, rates.projection, coupled),
             (&mut p.bias, bias, rates.projection, coupled),
             (&mut s.weight, &g.weight, rates.discriminator, decoupled),

@@ -141,12 +141,14 @@ fn is_pointwise(window: &Window) -> bool {
 
 fn depthwise(node: &Node, isa: Isa) -> Option<Arc<PackedDepthwise>> {
     let Op::DepthwiseConv2d { window, weight, bias, .. } = &node.op else { return None };
-    node.packed.depthwise(isa, || PackedDepthwise::new(isa, weight, bias, window.kernel))
+    node.packed
+        .depthwise(isa, || PackedDepthwise::new(isa, weight.read(&mut Vec::new()), bias, window.kernel))
 }
 
 fn dense(node: &Node, isa: Isa) -> Option<Arc<Packed>> {
     let Op::Conv2d { weight, bias, .. } = &node.op else { return None };
-    Some(node.packed.dense(isa, || Packed::new(isa, weight, bias, weight.len() / bias.len().max(1))))
+    let inputs = weight.len() / bias.len().max(1);
+    Some(node.packed.dense(isa, || Packed::new(isa, weight.read(&mut Vec::new()), bias, inputs)))
 }
 
 struct Compiler<'a> {
