@@ -1,6 +1,7 @@
 //! One module a command. Each checks its outputs, works, and says how it ended.
 
 mod demo;
+mod doctor;
 mod eval;
 mod heatmaps;
 mod info;
@@ -34,6 +35,7 @@ pub fn run(args: Args) -> Result<Status> {
         Command::Train(a) => train::run(a, printer),
         Command::Eval(a) => eval::run(a, printer),
         Command::Predict(a) => predict::run(a, printer),
+        Command::Doctor(a) => doctor::run(a, printer),
         Command::Info(a) => info::run(a),
         Command::Demo(a) => demo::run(a, printer),
     }
