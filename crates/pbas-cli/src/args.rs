@@ -35,6 +35,8 @@ pub enum Command {
     Eval(Eval),
     /// Judge pictures
     Predict(Predict),
+    /// Look at a picture set before training: files, duplicates, blur, light, outliers, what its size supports
+    Doctor(Doctor),
     /// Say what is in a model file
     Info(Info),
     /// Make a small picture set, train, evaluate, write heatmaps, and say where to look
@@ -160,6 +162,25 @@ pub struct Predict {
     /// Exit with 1 where a picture is anomalous (and none failed)
     #[arg(long)]
     pub fail_on_anomaly: bool,
+}
+
+/// `pbas doctor`.
+#[derive(Debug, clap::Args)]
+pub struct Doctor {
+    /// Folder of good pictures with all its subfolders, or an MVTec-layout category with `train/good` and `test`
+    pub dir: PathBuf,
+    /// Write JSON with the figures of every picture instead of text
+    #[arg(long)]
+    pub json: bool,
+    /// Also write the report with thumbnails as one self-contained page
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Settings for which time and memory of training are estimated
+    #[arg(long, value_enum, default_value = "fast")]
+    pub preset: PresetName,
+    /// As in `train`; for the estimate of memory
+    #[arg(long, value_name = "SIZE", default_value = "2GB", value_parser = parse_bytes)]
+    pub cache_limit: u64,
 }
 
 /// `pbas info`.

@@ -53,6 +53,7 @@ pub mod calibrate;
 pub mod dataset;
 pub mod demo;
 pub mod detector;
+pub mod doctor;
 pub mod error;
 pub mod eval;
 pub mod features;

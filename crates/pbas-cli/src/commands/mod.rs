@@ -2,6 +2,7 @@
 
 mod calibrate;
 mod demo;
+mod doctor;
 mod eval;
 mod heatmaps;
 mod info;
@@ -36,6 +37,7 @@ pub fn run(args: Args) -> Result<Status> {
         Command::Calibrate(a) => calibrate::run(a, printer),
         Command::Eval(a) => eval::run(a, printer),
         Command::Predict(a) => predict::run(a, printer),
+        Command::Doctor(a) => doctor::run(a, printer),
         Command::Info(a) => info::run(a),
         Command::Demo(a) => demo::run(a, printer),
     }
