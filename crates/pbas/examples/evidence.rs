@@ -78,12 +78,20 @@ fn main() -> Result<(), Box<dyn Error>> {
             Ok((head.logits(&pooled, Threads::One), moments))
         };
         let results = all.par_iter().map(one).collect::<Result<Vec<_>, _>>()?;
-        let bytes = |f: fn(&(Vec<f32>, Vec<f32>)) -> &Vec<f32>| -> Vec<u8> {
-            results.iter().flat_map(f).flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect()
+        let halves = |values: &[f32]| -> Vec<u8> {
+            values.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect()
         };
         let positions = results[0].0.len() / head.heads();
-        tensors.push((format!("logits.{v}"), vec![all.len(), positions, head.heads()], bytes(|r| &r.0)));
-        tensors.push((format!("means.{v}"), vec![all.len(), results[0].1.len()], bytes(|r| &r.1)));
+        tensors.push((
+            format!("logits.{v}"),
+            vec![all.len(), positions, head.heads()],
+            results.iter().flat_map(|r| halves(&r.0)).collect(),
+        ));
+        tensors.push((
+            format!("means.{v}"),
+            vec![all.len(), results[0].1.len()],
+            results.iter().flat_map(|r| halves(&r.1)).collect(),
+        ));
         sizes.push(json!([view.size.height, view.size.width]));
     }
     let metadata = json!({ "pictures": pictures, "sizes": sizes, "settings": settings }).to_string();

@@ -285,7 +285,8 @@ mod tests {
         let bf16 = |v: f32| half::bf16::from_f32(v).to_le_bytes().to_vec();
         let f32 = |v: f32| v.to_le_bytes().to_vec();
         let f64 = |v: f32| f64::from(v).to_le_bytes().to_vec();
-        let types: [(Dtype, &dyn Fn(f32) -> Vec<u8>); 4] =
+        type Encode<'a> = &'a dyn Fn(f32) -> Vec<u8>;
+        let types: [(Dtype, Encode<'_>); 4] =
             [(Dtype::F16, &f16), (Dtype::Bf16, &bf16), (Dtype::F32, &f32), (Dtype::F64, &f64)];
         for (dtype, write) in types {
             // Long enough that whole blocks and a rest are looked at.

@@ -125,7 +125,8 @@ mod tests {
 
     #[test]
     fn blur_lowers_sharpness_and_neither_light_nor_the_number_of_edges_changes_it() {
-        let stripes = |every: usize| grey(96, 96, move |x, _| if x / every % 2 == 0 { 60.0 } else { 180.0 });
+        let stripes =
+            |every: usize| grey(96, 96, move |x, _| if (x / every).is_multiple_of(2) { 60.0 } else { 180.0 });
         let sharp = stripes(12);
         let blurred = grey(96, 96, |x, y| {
             let near = |k: usize| sharp.values[y * 96 + (x + k).saturating_sub(2).min(95)];

@@ -247,7 +247,7 @@ fn count_findings(readable: usize, different: usize) -> Option<Finding> {
     let few = if different == readable {
         format!("only {}", counted(readable, "good picture"))
     } else {
-        format!("only {different} different pictures among {readable} good ones")
+        format!("only {} among {readable} good ones", counted(different, "different picture"))
     };
     let (severity, message, advice) = match different {
         0 => return None, // Said already: nothing could be read.
