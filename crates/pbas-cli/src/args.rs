@@ -29,10 +29,14 @@ pub struct Args {
 pub enum Command {
     /// Learn a model from pictures of good parts
     Train(Box<Train>),
+    /// Set a model's threshold anew, by new good pictures or for another rate, without training
+    Calibrate(Calibrate),
     /// Judge a labelled test set and compare with the labels
     Eval(Eval),
     /// Judge pictures
     Predict(Predict),
+    /// Look at a picture set before training: files, duplicates, blur, light, outliers, what its size supports
+    Doctor(Doctor),
     /// Say what is in a model file
     Info(Info),
     /// Make a small picture set, train, evaluate, write heatmaps, and say where to look
@@ -71,6 +75,10 @@ pub struct Train {
     /// 1 keeps 15 % of the pictures out of training instead [default: 3; paper: 1]
     #[arg(long, value_name = "N")]
     pub folds: Option<usize>,
+    /// Share of good parts that may be rejected, above 0 to 0.5; what the pictures prove of it is printed and kept in the model
+    /// [default: 0.01]
+    #[arg(long, value_name = "RATE")]
+    pub false_reject_rate: Option<f64>,
     /// Train each head for so many passes over its pictures [default: see --steps; paper: 640]
     #[arg(long, value_name = "N", conflicts_with = "steps")]
     pub epochs: Option<u64>,
@@ -103,6 +111,21 @@ pub struct Train {
     /// Go on from the checkpoint that a stopped run left in `<FILE>.checkpoint`
     #[arg(long)]
     pub resume: bool,
+}
+
+/// `pbas calibrate`.
+#[derive(Debug, clap::Args)]
+pub struct Calibrate {
+    /// The model file
+    pub model: PathBuf,
+    /// Folder of new good pictures, which the model was not trained on; without it the pictures of before are used again
+    pub dir: Option<PathBuf>,
+    /// Share of good parts that may be rejected, above 0 to 0.5 [default: the model's]
+    #[arg(long, value_name = "RATE")]
+    pub false_reject_rate: Option<f64>,
+    /// The model file to write [default: the model itself is replaced]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 /// `pbas eval`.
@@ -139,6 +162,25 @@ pub struct Predict {
     /// Exit with 1 where a picture is anomalous (and none failed)
     #[arg(long)]
     pub fail_on_anomaly: bool,
+}
+
+/// `pbas doctor`.
+#[derive(Debug, clap::Args)]
+pub struct Doctor {
+    /// Folder of good pictures with all its subfolders, or an MVTec-layout category with `train/good` and `test`
+    pub dir: PathBuf,
+    /// Write JSON with the figures of every picture instead of text
+    #[arg(long)]
+    pub json: bool,
+    /// Also write the report with thumbnails as one self-contained page
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Settings for which time and memory of training are estimated
+    #[arg(long, value_enum, default_value = "fast")]
+    pub preset: PresetName,
+    /// As in `train`; for the estimate of memory
+    #[arg(long, value_name = "SIZE", default_value = "2GB", value_parser = parse_bytes)]
+    pub cache_limit: u64,
 }
 
 /// `pbas info`.

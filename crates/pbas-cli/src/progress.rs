@@ -65,6 +65,13 @@ impl Progress {
         self.stage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Says that the stage began earlier than it was told to.
+    fn back_date(&self, start: Instant) {
+        if let Some(stage) = self.stage().as_mut() {
+            stage.start = start;
+        }
+    }
+
     /// Prints a line without breaking the bar.
     fn print(&self, text: &str) {
         match self.stage().as_ref().and_then(|s| s.bar.as_ref()) {
@@ -165,6 +172,67 @@ impl Drop for Progress {
         if let Some(bar) = self.stage().take().and_then(|s| s.bar) {
             bar.finish_and_clear();
         }
+    }
+}
+
+/// Passes progress on once a stage has taken a while: what is over at once needs none.
+pub struct Patient<'a> {
+    progress: &'a Progress,
+    patience: Duration,
+    waiting: Mutex<Option<Waiting>>,
+}
+
+/// A stage that has not been shown yet.
+struct Waiting {
+    name: String,
+    unit: String,
+    total: u64,
+    done: u64,
+    start: Instant,
+}
+
+impl<'a> Patient<'a> {
+    /// Waits for `patience` before a stage is shown.
+    pub fn new(progress: &'a Progress, patience: Duration) -> Self {
+        Self { progress, patience, waiting: Mutex::new(None) }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Option<Waiting>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Observer for Patient<'_> {
+    fn begin(&self, stage: &str, total: u64, unit: &str) {
+        let (name, unit) = (stage.to_owned(), unit.to_owned());
+        *self.waiting() = Some(Waiting { name, unit, total, done: 0, start: Instant::now() });
+    }
+
+    fn advance(&self, pieces: u64) {
+        let mut guard = self.waiting();
+        let Some(stage) = guard.as_mut() else { return self.progress.advance(pieces) };
+        stage.done += pieces;
+        if stage.start.elapsed() >= self.patience {
+            self.progress.begin(&stage.name, stage.total, &stage.unit);
+            // Piece by piece: they are this run's and count for the rate.
+            (0..stage.done).for_each(|_| self.progress.advance(1));
+            self.progress.back_date(stage.start);
+            *guard = None;
+        }
+    }
+
+    fn end(&self) {
+        if self.waiting().take().is_none() {
+            self.progress.end();
+        }
+    }
+
+    fn warn(&self, message: &str) {
+        self.progress.warn(message);
+    }
+
+    fn interrupted(&self) -> bool {
+        self.progress.interrupted()
     }
 }
 

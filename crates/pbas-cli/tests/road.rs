@@ -29,7 +29,7 @@ fn training_says_where_the_model_is_and_what_comes_next() {
     fs::write(&path, "an older model").unwrap();
     let run = common::train(set(), &path, &["--seed", "3"]).code(0);
     assert_eq!(run.stdout, "");
-    run.says(&["features: 12 pictures", "training: 10 steps", "threshold: ", "at most 1 in 13 (7.7 %)"])
+    run.says(&["features: 12 pictures", "training: 10 steps", "threshold: ", "12 good pictures prove at most 14 %"])
         .says(&["model: ", "pictures: 12 used, 0 left out", "time: ", "next: pbas eval "]);
     assert_eq!(files(out.path()), ["part.pbas"], "nothing but the model is left");
     let quiet = common::train(set(), &path, &["-q"]).code(0);
@@ -45,7 +45,7 @@ fn info_says_what_is_in_the_file() {
             .chain(&[
                 "fast, seed 0",
                 "5 steps a head, 100 patches a step",
-                "highest score of 12 good pictures",
+                "set for 1 % of good parts, an estimate: 12 good pictures prove at most",
             ])
     {
         assert!(text.contains(part), "expected `{part}` in\n{text}");
@@ -54,7 +54,8 @@ fn info_says_what_is_in_the_file() {
     let v: Value = serde_json::from_str(&run.stdout).unwrap();
     assert_eq!(v["provenance"]["pictures"], TRAIN_GOOD);
     assert_eq!((&v["views"][0]["heads"], &v["views"][0]["grid_width"]), (&2.into(), &8.into()));
-    assert!((v["false_reject_rate"].as_f64().unwrap() - 1.0 / 13.0).abs() < 1e-12);
+    // Two heads of six pictures each, which must both agree.
+    assert!((v["promise"]["proven_rate"].as_f64().unwrap() - 1.0 / 7.0).abs() < 1e-12);
     assert_eq!(v["backbone"]["weights_sha256"].as_str().unwrap().len(), 64);
 }
 

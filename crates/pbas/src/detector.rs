@@ -8,9 +8,8 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::backbone::Backbone;
-use crate::calibrate::{Calibration, image_score, patches_score};
+use crate::calibrate::Calibration;
 use crate::features::ExtractScratch;
-use crate::head::sigmoid;
 use crate::image::{DecodeOptions, Rgb8, read_rgb};
 use crate::preprocess::{Geometry, InputSize, Placement};
 use crate::score::{Region, ScoreMap, regions};
@@ -31,10 +30,12 @@ pub enum Verdict {
 /// What a model says of one picture.
 #[derive(Debug, Clone)]
 pub struct Prediction {
-    /// Deviations above good pictures, or the published sigmoid in 0..1 (see [`Scoring`]).
+    /// How rare the picture would be among good ones, as `-log10` of a probability, or the published sigmoid in 0..1 (see [`Scoring`]).
     pub image_score: f64,
     /// Ranks pictures as `image_score` does, but without the ties of a sigmoid at 1: with [`Scoring::Sigmoid`] the logit.
     pub rank_score: f64,
+    /// Bound on the probability that a good picture scores as high ([`crate::calibrate::Judgement`]).
+    pub p_value: f64,
     /// What the score is held against.
     pub threshold: f64,
     /// The verdict.
@@ -85,6 +86,8 @@ pub struct Provenance {
     pub pictures: usize,
     /// SHA-256 over the SHA-256 of every picture file, in order.
     pub pictures_sha256: String,
+    /// The first 16 hexadecimal digits of the SHA-256 of every picture file, sorted: a picture that was trained on is known again.
+    pub picture_digests: Vec<String>,
     /// Pictures that could not be read and were left out.
     pub skipped: usize,
 }
@@ -155,38 +158,50 @@ impl Detector {
         self.predict(&picture, &mut Scratch::default(), Threads::All)
     }
 
+    /// The score of each head, the map, and where the picture lies in it.
+    ///
+    /// # Errors
+    /// As [`Detector::predict`].
+    pub fn scores(
+        &self,
+        picture: &Rgb8,
+        scratch: &mut Scratch,
+        threads: Threads,
+    ) -> Result<(Vec<f64>, ScoreMap, Placement)> {
+        let (mut logits, mut placement) = (Vec::new(), None);
+        for (i, runner) in self.runners.iter().enumerate() {
+            let (of_view, at) = runner.logits(picture, &mut scratch.extract, threads)?;
+            if self.model.views[i].size == self.map_size() {
+                placement = Some(at);
+            }
+            logits.push(of_view);
+        }
+        let placement = placement.ok_or_else(|| Error::input("model: no view has the size of the map"))?;
+        let (scores, map) = combine(&self.runners, &logits, None, self.model.settings.scoring)?;
+        Ok((scores, map, placement))
+    }
+
     /// Judges one picture. The answer does not depend on `threads`.
     ///
     /// # Errors
     /// A picture that the geometry cannot lay out, or scores that are not numbers.
     pub fn predict(&self, picture: &Rgb8, scratch: &mut Scratch, threads: Threads) -> Result<Prediction> {
         let start = Instant::now();
-        let mut patches = Vec::new();
-        let mut placement = None;
-        for (i, runner) in self.runners.iter().enumerate() {
-            let (logits, at) = runner.patch_scores(picture, &mut scratch.extract, threads)?;
-            if self.model.views[i].size == self.map_size() {
-                placement = Some(at);
-            }
-            patches.push(logits);
-        }
-        let placement = placement.ok_or_else(|| Error::input("model: no view has the size of the map"))?;
-        let scoring = self.model.settings.scoring;
-        let (sum, map) = combine(&self.runners, &patches, scoring)?;
+        let (scores, map, placement) = self.scores(picture, scratch, threads)?;
         let calibration = &self.model.calibration;
-        let rank_score = sum / calibration.combined_deviation;
-        let image_score = image_score(rank_score, scoring);
-        if !image_score.is_finite() {
+        let judgement = calibration.judge(&scores, self.model.settings.scoring);
+        if !judgement.image_score.is_finite() {
             return Err(Error::input("the score of this picture is not a number; the model is damaged"));
         }
         let found = regions(&map, calibration.pixel_threshold as f32, 1)?;
         let (width, height) = (picture.width, picture.height);
         let regions = found.into_iter().filter_map(|r| to_picture(r, &placement, width, height)).collect();
         Ok(Prediction {
-            image_score,
-            rank_score,
+            image_score: judgement.image_score,
+            rank_score: judgement.rank_score,
+            p_value: judgement.p_value,
             threshold: calibration.threshold,
-            verdict: if image_score > calibration.threshold { Verdict::Anomalous } else { Verdict::Normal },
+            verdict: if judgement.rejected { Verdict::Anomalous } else { Verdict::Normal },
             width,
             height,
             regions,
@@ -197,38 +212,32 @@ impl Detector {
     }
 }
 
-/// Sum of the views' rank scores (not yet divided by its deviation) and the mean of their maps.
+/// The score of each head (the sum over views, each on scale), and the mean of the views' maps, from the logits of each view,
+/// `[patches, heads]`. `only`: the map of one head alone.
 ///
 /// # Errors
 /// As [`ViewRunner::map`].
 pub(crate) fn combine(
     runners: &[ViewRunner],
-    patches: &[Vec<f32>],
+    logits: &[Vec<f32>],
+    only: Option<usize>,
     scoring: Scoring,
-) -> Result<(f64, ScoreMap)> {
-    let (mut sum, mut total) = (0.0, None::<ScoreMap>);
-    for (runner, logits) in runners.iter().zip(patches) {
-        let s = runner.scale();
-        let image = patches_score(logits, scoring);
-        let values: Vec<f32> = match scoring {
-            Scoring::Sigmoid => {
-                sum += image;
-                logits.iter().map(|&v| sigmoid(v)).collect()
-            }
-            Scoring::Deviations { .. } => {
-                sum += (image - s.image_mean) / s.image_deviation;
-                let share = 1.0 / runners.len() as f32;
-                logits.iter().map(|&v| v * share).collect()
-            }
-        };
-        let map = runner.map(&values)?;
+) -> Result<(Vec<f64>, ScoreMap)> {
+    let (mut sums, mut total) = (Vec::new(), None::<ScoreMap>);
+    for (runner, logits) in runners.iter().zip(logits) {
+        let scores = runner.head_scores(logits, scoring);
+        sums.resize(scores.len(), 0.0);
+        sums.iter_mut().zip(scores).for_each(|(sum, s)| *sum += s);
+        let map = runner.map(logits, only, scoring)?;
         match &mut total {
             None => total = Some(map),
             Some(t) => t.values.iter_mut().zip(&map.values).for_each(|(a, b)| *a += b),
         }
     }
-    let map = total.ok_or_else(|| Error::input("model: expected at least one view, found none"))?;
-    Ok((sum, map))
+    let mut map = total.ok_or_else(|| Error::input("model: expected at least one view, found none"))?;
+    let share = 1.0 / runners.len() as f32;
+    map.values.iter_mut().for_each(|v| *v *= share);
+    Ok((sums, map))
 }
 
 /// A region of the map in pixels of the picture: the smallest rectangle of whole pixels around it; `None` where it lies in

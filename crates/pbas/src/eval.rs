@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use pbas_nn::linalg::Threads;
 use serde::Serialize;
+use statrs::distribution::{Binomial, DiscreteCDF};
 
 use crate::dataset::{Label, Sample, TestSet};
 use crate::detector::{Detector, Prediction, Scratch, Verdict};
@@ -16,6 +17,9 @@ use crate::{Error, ErrorKind, Result};
 
 /// Area limits of the per-region overlap (algorithm.md, section 6).
 pub const AUPRO_LIMITS: [f64; 2] = [0.3, 0.05];
+
+/// A probability of as many false rejects below which a note says so.
+const SURPRISING: f64 = 0.01;
 
 /// Figures of one test set. Absent figures have a reason in `notes`; all are from 0 to 1.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -45,8 +49,13 @@ pub struct Summary {
     pub defective: usize,
     /// The model's threshold.
     pub threshold: f64,
+    /// The share of good parts that it is set to reject.
+    pub wanted_false_reject_rate: f64,
     /// Good pictures above it.
     pub false_rejects: usize,
+    /// Probability of so many or more, were the wanted rate the true one: small values say that the test pictures are not like those that
+    /// set the threshold.
+    pub false_rejects_p: Option<f64>,
     /// Defective pictures not above it.
     pub missed: usize,
 }
@@ -208,6 +217,14 @@ fn judge(detector: &Detector, sample: &Sample, scratch: &mut Scratch) -> Result<
     Ok((picture, mask.transpose(), prediction))
 }
 
+/// Binomial probability of `seen` or more of `n` at a rate.
+fn as_many_or_more(seen: usize, n: usize, rate: f64) -> f64 {
+    if seen == 0 {
+        return 1.0;
+    }
+    Binomial::new(rate, n as u64).map_or(1.0, |b| b.sf(seen as u64 - 1))
+}
+
 fn summarize(
     detector: &Detector,
     samples: Vec<SampleScore>,
@@ -247,6 +264,17 @@ fn summarize(
     if defective == 0 {
         notes.push("no defective test pictures: AUROC, average precision and F1 are absent".into());
     }
+    let rate = detector.model().calibration.false_reject_rate;
+    let false_rejects = good.iter().filter(|s| s.verdict == Verdict::Anomalous).count();
+    let false_rejects_p = (!good.is_empty()).then(|| as_many_or_more(false_rejects, good.len(), rate));
+    if false_rejects_p.is_some_and(|p| p < SURPRISING) {
+        notes.push(format!(
+            "{false_rejects} of {} good pictures are rejected, more than chance allows at a rate of {} %: they differ from the pictures that \
+             set the threshold (see `pbas calibrate`)",
+            good.len(),
+            100.0 * rate
+        ));
+    }
     let summary = Summary {
         image_auroc: all.auroc(),
         image_ap: all.average_precision(),
@@ -260,7 +288,9 @@ fn summarize(
         good: good.len(),
         defective,
         threshold: detector.model().calibration.threshold,
-        false_rejects: good.iter().filter(|s| s.verdict == Verdict::Anomalous).count(),
+        wanted_false_reject_rate: rate,
+        false_rejects,
+        false_rejects_p,
         missed: defect_types.iter().map(|t| t.missed).sum(),
     };
     if summary.pixel_auroc.is_none() {

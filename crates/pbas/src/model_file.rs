@@ -18,18 +18,18 @@ use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 
 use crate::backbone::{Backbone, BackboneInfo};
-use crate::calibrate::Calibration;
+use crate::calibrate::{Calibration, RATES};
 use crate::detector::{Detector, Model, Provenance};
 use crate::head::{Discriminator, FeatureScale, Head, Projection};
 use crate::image::DecodeOptions;
 use crate::patch::PatchEmbedding;
 use crate::preprocess::InputSize;
 use crate::settings::Settings;
-use crate::view::{View, ViewScale};
+use crate::view::{HeadScale, View};
 use crate::{Error, ErrorKind, Result};
 
 /// Version of the file's layout. A file of a later one is refused.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 /// Largest file that is read.
 const MAX_BYTES: u64 = 4 << 30;
 /// Metadata key of the description.
@@ -65,7 +65,7 @@ struct ViewDescription {
     hidden: usize,
     heads: usize,
     standardized: bool,
-    scale: ViewScale,
+    scales: Vec<HeadScale>,
 }
 
 /// Writes a model.
@@ -194,7 +194,7 @@ pub fn to_bytes(model: &Model) -> Result<Vec<u8>> {
             hidden: first.discriminator.hidden,
             heads: view.heads.len(),
             standardized: first.feature_scale.is_some(),
-            scale: view.scale.clone(),
+            scales: view.scales.clone(),
         });
     }
     let description = Description {
@@ -252,9 +252,15 @@ fn read(bytes: &FileBytes, name: &str) -> Result<(Model, Vec<f64>)> {
     })?;
     let version =
         serde_json::from_str::<serde_json::Value>(json).ok().and_then(|v| v["format_version"].as_u64());
+    if let Some(version) = version.filter(|&v| v < u64::from(FORMAT_VERSION)) {
+        return Err(Error::unsupported(format!(
+            "expected model format {FORMAT_VERSION}, found {version}: it was made by an earlier pbas, whose threshold held less"
+        ))
+        .with_hint("train again from the same pictures"));
+    }
     if let Some(version) = version.filter(|&v| v > u64::from(FORMAT_VERSION)) {
         return Err(Error::unsupported(format!(
-            "expected model format {FORMAT_VERSION} or earlier, found {version}: it was made by a later pbas"
+            "expected model format {FORMAT_VERSION}, found {version}: it was made by a later pbas"
         ))
         .with_hint("use the version of pbas that made the model, or a later one"));
     }
@@ -288,10 +294,7 @@ fn read(bytes: &FileBytes, name: &str) -> Result<(Model, Vec<f64>)> {
             "normalisation: expected finite means and positive deviations, found {n:?}"
         )));
     }
-    let finite = [d.calibration.threshold, d.calibration.pixel_threshold, d.calibration.combined_deviation];
-    if !finite.iter().all(|v| v.is_finite()) || d.calibration.combined_deviation <= 0.0 {
-        return Err(Error::input(format!("calibration: expected finite numbers, found {finite:?}")));
-    }
+    check_calibration(&d.calibration, &views)?;
     let model = Model {
         backbone: Backbone { graph, info: d.backbone },
         settings: d.settings,
@@ -337,11 +340,9 @@ fn read_view(v: usize, d: &ViewDescription, take: &mut Take<'_>) -> Result<View>
             )));
         }
     }
-    let s = &d.scale;
     let sound = |mean: f64, deviation: f64| mean.is_finite() && deviation.is_finite() && deviation > 0.0;
-    let scale_ok =
-        sound(s.image_mean, s.image_deviation) && s.heads.iter().all(|h| sound(h.mean, h.deviation));
-    if !scale_ok {
+    let scale_ok = |s: &HeadScale| [s.map, s.image].iter().all(|s| sound(s.mean, s.deviation));
+    if let Some(s) = d.scales.iter().find(|s| !scale_ok(s)) {
         return Err(Error::input(format!("view {v}: expected a finite scale of scores, found {s:?}")));
     }
     let (n, h) = (d.dim, d.hidden);
@@ -375,14 +376,34 @@ fn read_view(v: usize, d: &ViewDescription, take: &mut Take<'_>) -> Result<View>
             },
         });
     }
-    if s.heads.len() != d.heads {
+    if d.scales.len() != d.heads {
         return Err(Error::input(format!(
             "view {v}: expected {} scales of heads, found {}",
             d.heads,
-            s.heads.len()
+            d.scales.len()
         )));
     }
-    Ok(View { size: d.size, heads, scale: d.scale.clone() })
+    Ok(View { size: d.size, heads, scales: d.scales.clone() })
+}
+
+fn check_calibration(c: &Calibration, views: &[View]) -> Result<()> {
+    let finite = [c.threshold, c.pixel_threshold];
+    let samples = c.heads.iter().chain(&c.together).chain([&c.peaks]);
+    let sound = samples.clone().all(|s| !s.is_empty() && s.ascending().iter().all(|v| v.is_finite()));
+    if !finite.iter().all(|v| v.is_finite()) || !sound || !RATES.contains(&c.false_reject_rate) {
+        return Err(Error::input(format!(
+            "calibration: expected finite numbers and scores of good pictures, found thresholds {finite:?} at a rate of {}",
+            c.false_reject_rate
+        )));
+    }
+    if let Some(view) = views.iter().find(|v| v.heads.len() != c.heads.len()) {
+        return Err(Error::input(format!(
+            "calibration: expected scores for each of {} heads, found them for {}",
+            view.heads.len(),
+            c.heads.len()
+        )));
+    }
+    Ok(())
 }
 
 /// Mean logit of every head on a fixed pattern, view after view: the network and the heads are run as for a picture, at a

@@ -6,6 +6,9 @@ use crate::patch::Pooling;
 use crate::preprocess::{Fit, InputSize};
 use crate::{Error, Result};
 
+/// One good part in a hundred.
+pub const DEFAULT_FALSE_REJECT_RATE: f64 = 0.01;
+
 /// A named set of settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -62,9 +65,10 @@ pub enum CenterRule {
 pub enum Scoring {
     /// Published: the largest patch score, a sigmoid between 0 and 1. One view.
     Sigmoid,
-    /// Deviations above the good pictures: per view the mean of the highest share of the patch logits, standardised
-    /// and added over views.
-    Deviations {
+    /// How rare the picture would be among good ones, as `-log10` of a probability: per head and view the mean of the highest
+    /// share of the patch logits, standardised and added over views; of the heads' ranks among the good pictures that each has not
+    /// seen, what more than half of the heads reach.
+    Rarity {
         /// Share of the patches, above 0 and at most 1.
         top_share: f64,
     },
@@ -120,6 +124,8 @@ pub struct Settings {
     pub head: HeadSettings,
     /// Scores of a picture.
     pub scoring: Scoring,
+    /// Wanted share of good parts that are rejected.
+    pub false_reject_rate: f64,
     /// Whether EXIF orientation is honoured.
     pub apply_orientation: bool,
     /// Seed of everything random.
@@ -153,7 +159,8 @@ impl Settings {
                     averaging: Some(0.99),
                     standardize: true,
                 },
-                scoring: Scoring::Deviations { top_share: 0.01 },
+                scoring: Scoring::Rarity { top_share: 0.003 },
+                false_reject_rate: DEFAULT_FALSE_REJECT_RATE,
                 apply_orientation: true,
                 seed: 0,
             },
@@ -180,6 +187,7 @@ impl Settings {
                     standardize: false,
                 },
                 scoring: Scoring::Sigmoid,
+                false_reject_rate: DEFAULT_FALSE_REJECT_RATE,
                 apply_orientation: false,
                 seed: 0,
             },
@@ -231,6 +239,7 @@ impl Settings {
         ] {
             need((0.0..=100.0).contains(&value), what, "0 to 100", &value)?;
         }
+        crate::calibrate::check_rate(self.false_reject_rate)?;
         let averaging_ok = h.averaging.is_none_or(|a| (0.0..1.0).contains(&a));
         need(averaging_ok, "averaging", "0 to 1 (excluded)", &h.averaging)?;
         if let Sizes::Fixed(sizes) = &self.sizes {
@@ -250,12 +259,13 @@ impl Settings {
             }
         }
         match self.scoring {
-            Scoring::Deviations { top_share } => {
+            Scoring::Rarity { top_share } => {
                 need(top_share > 0.0 && top_share <= 1.0, "top share", "above 0 and at most 1", &top_share)?;
             }
             Scoring::Sigmoid => {
                 let one = matches!(&self.sizes, Sizes::Fixed(s) if s.len() == 1);
                 need(one, "sizes", "one with the paper preset's scoring", &self.sizes)?;
+                need(self.folds == 1, "folds", "1 with the paper preset's scoring", &self.folds)?;
             }
         }
         Ok(())

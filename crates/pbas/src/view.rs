@@ -4,46 +4,50 @@ use pbas_nn::linalg::Threads;
 use serde::{Deserialize, Serialize};
 
 use crate::backbone::Backbone;
+use crate::calibrate::patches_score;
 use crate::features::{ExtractScratch, Extractor};
-use crate::head::{GridHead, Head};
+use crate::head::{GridHead, Head, sigmoid};
 use crate::image::Rgb8;
 use crate::preprocess::{Geometry, InputSize, Placement};
 use crate::score::{ScoreMap, SmoothUpsampler};
-use crate::settings::Settings;
+use crate::settings::{Scoring, Settings};
 use crate::{Error, Result};
 
 /// Deviation of the map's Gaussian in pixels of the view (algorithm.md, section 4).
 pub const MAP_SIGMA: f64 = 4.0;
 
-/// What a head gives for the patches of good pictures that it has not seen: brings heads to one scale.
+/// Mean and deviation of patch logits.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct LogitScale {
-    /// Mean of the patch logits.
+pub struct PatchScale {
+    /// Mean.
     pub mean: f64,
-    /// Their standard deviation, positive.
+    /// Standard deviation, positive.
     pub deviation: f64,
 }
 
-impl LogitScale {
+impl PatchScale {
     /// Leaves logits as they are.
     pub const IDENTITY: Self = Self { mean: 0.0, deviation: 1.0 };
 
     /// A logit in deviations above good patches.
     #[must_use]
-    pub fn apply(self, logit: f32) -> f32 {
-        ((f64::from(logit) - self.mean) / self.deviation) as f32
+    pub fn apply(self, logit: f64) -> f64 {
+        (logit - self.mean) / self.deviation
     }
 }
 
-/// What good pictures score in a view, each scored by a head that has not seen it: brings views to one scale.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ViewScale {
-    /// Mean of the image scores.
-    pub image_mean: f64,
-    /// Their standard deviation, positive.
-    pub image_deviation: f64,
-    /// Scale of each head's patch logits.
-    pub heads: Vec<LogitScale>,
+/// What a head gives for good pictures in a view: brings heads and views to one scale.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct HeadScale {
+    /// For maps: of patches of good pictures that the head has not seen.
+    pub map: PatchScale,
+    /// For scores of pictures: of patches of good pictures that it has seen.
+    pub image: PatchScale,
+}
+
+impl HeadScale {
+    /// Leaves logits as they are.
+    pub const IDENTITY: Self = Self { map: PatchScale::IDENTITY, image: PatchScale::IDENTITY };
 }
 
 /// What a model file keeps of a view.
@@ -51,10 +55,10 @@ pub struct ViewScale {
 pub struct View {
     /// Picture size.
     pub size: InputSize,
-    /// Heads of one size each; their logits are brought to scale and averaged.
+    /// Heads, all of one size.
     pub heads: Vec<Head>,
-    /// Scale of the scores.
-    pub scale: ViewScale,
+    /// Scale of each head.
+    pub scales: Vec<HeadScale>,
 }
 
 /// A view ready to run.
@@ -63,7 +67,7 @@ pub struct ViewRunner {
     extractor: Extractor,
     head: GridHead,
     upsampler: SmoothUpsampler,
-    scale: ViewScale,
+    scales: Vec<HeadScale>,
 }
 
 impl ViewRunner {
@@ -75,7 +79,7 @@ impl ViewRunner {
         let geometry = Geometry { fit: settings.fit, size: view.size };
         let extractor = Extractor::new(backbone, geometry, &settings.feature_layers, settings.pooling)?;
         let dim = extractor.embedding().dim();
-        if view.scale.heads.len() != view.heads.len() {
+        if view.scales.len() != view.heads.len() {
             return Err(Error::input(format!("view {}: expected one scale a head", view.size.width)));
         }
         if view.heads.is_empty() || view.heads.iter().any(|h| h.projection.dim != dim) {
@@ -86,46 +90,56 @@ impl ViewRunner {
         // The Gaussian is 4 pixels wide at the view's own size; on the map of a larger view it is as much wider.
         let sigma = MAP_SIGMA * map_size.width as f64 / view.size.width as f64;
         let upsampler = SmoothUpsampler::new(h, w, map_size.height, map_size.width, sigma)?;
-        Ok(Self { extractor, head, upsampler, scale: view.scale.clone() })
+        Ok(Self { extractor, head, upsampler, scales: view.scales.clone() })
     }
 
-    /// Score of each patch of a picture (the mean over the heads of their logits on scale), and where the picture lies in
-    /// the input.
+    /// Logits of every head for each patch of a picture, `[patches, heads]`, and where the picture lies in the input.
     ///
     /// # Errors
     /// A picture that the geometry cannot lay out.
-    pub fn patch_scores(
+    pub fn logits(
         &self,
         picture: &Rgb8,
         scratch: &mut ExtractScratch,
         threads: Threads,
     ) -> Result<(Vec<f32>, Placement)> {
         let (pooled, placement) = self.extractor.extract(picture, scratch, threads)?;
-        let heads = self.head.heads();
-        let logits = self.head.logits(&pooled, threads);
-        let mean = |l: &[f32]| {
-            let on_scale = l.iter().zip(&self.scale.heads).map(|(&v, s)| s.apply(v));
-            on_scale.sum::<f32>() / heads as f32
-        };
-        Ok((logits.chunks_exact(heads).map(mean).collect(), placement))
+        Ok((self.head.logits(&pooled, threads), placement))
     }
 
-    /// Patch values as a map of the model's size: upsampled and smoothed.
+    /// The score that each head gives a picture, on scale, from its logits, `[patches, heads]`.
+    #[must_use]
+    pub fn head_scores(&self, logits: &[f32], scoring: Scoring) -> Vec<f64> {
+        let heads = self.scales.len();
+        let score = |(h, scale): (usize, &HeadScale)| {
+            let of_head: Vec<f32> = logits.iter().skip(h).step_by(heads).copied().collect();
+            scale.image.apply(patches_score(&of_head, scoring))
+        };
+        self.scales.iter().enumerate().map(score).collect()
+    }
+
+    /// The map of the model's size from logits, `[patches, heads]`: the mean over the heads of their logits on scale (the sigmoid of
+    /// that with the published scoring), upsampled and smoothed. `only` takes one head in place of all.
     ///
     /// # Errors
     /// As [`SmoothUpsampler::apply`].
-    pub fn map(&self, patches: &[f32]) -> Result<ScoreMap> {
-        self.upsampler.apply(patches)
+    pub fn map(&self, logits: &[f32], only: Option<usize>, scoring: Scoring) -> Result<ScoreMap> {
+        let heads = only.map_or(0..self.scales.len(), |h| h..h + 1);
+        let count = heads.len() as f32;
+        let mean = |of_patch: &[f32]| {
+            let on_scale = of_patch[heads.clone()].iter().zip(&self.scales[heads.clone()]);
+            let mean = on_scale.map(|(&v, s)| s.map.apply(f64::from(v)) as f32).sum::<f32>() / count;
+            match scoring {
+                Scoring::Sigmoid => sigmoid(mean),
+                Scoring::Rarity { .. } => mean,
+            }
+        };
+        let values: Vec<f32> = logits.chunks_exact(self.scales.len()).map(mean).collect();
+        self.upsampler.apply(&values)
     }
 
     /// The heads, folded for this view's grid.
     pub(crate) fn head(&self) -> &GridHead {
         &self.head
-    }
-
-    /// The scale of this view's scores.
-    #[must_use]
-    pub fn scale(&self) -> &ViewScale {
-        &self.scale
     }
 }

@@ -11,7 +11,7 @@ use pbas::image::Rgb8;
 use pbas::model_file::{FORMAT_VERSION, from_bytes, load, save, to_bytes};
 use pbas::preprocess::InputSize;
 use pbas::settings::{Preset, Settings, Sizes};
-use pbas::view::{LogitScale, View, ViewScale};
+use pbas::view::{HeadScale, PatchScale, View};
 use pbas::{Error, ErrorKind};
 use pbas_nn::linalg::Threads;
 use rand::{RngExt, SeedableRng};
@@ -40,25 +40,20 @@ fn model() -> Model {
         for head in heads.iter_mut().filter(|_| v == 0) {
             head.feature_scale = Some(FeatureScale { mean: random(-1.0), deviation: random(0.5) });
         }
-        let scale = ViewScale {
-            image_mean: -0.75,
-            image_deviation: 0.5,
-            heads: vec![LogitScale { mean: -1.25, deviation: 0.375 }; 2],
-        };
-        View { size, heads, scale }
+        let scale = |mean, deviation| PatchScale { mean, deviation };
+        let scales = vec![HeadScale { map: scale(-1.25, 0.375), image: scale(-0.75, 0.5) }; 2];
+        View { size, heads, scales }
     });
     let views = views.collect();
-    let calibration = Calibration {
-        threshold: 2.5,
-        pixel_threshold: -0.125,
-        pictures: 31,
-        held_out: true,
-        combined_deviation: 1.5,
-    };
+    let scores = |h: usize| (0..15 + h).map(|i| (i as f64).sqrt() - 1.5).collect::<Vec<_>>().into();
+    let peaks = vec![0.5, 0.75, 1.125].into();
+    let calibration =
+        Calibration::new(vec![scores(0), scores(1)], peaks, true, 0.01, settings.scoring).unwrap();
     let provenance = Provenance {
         program_version: "0.1.0".into(),
         pictures: 31,
         pictures_sha256: "00ff".repeat(16),
+        picture_digests: vec!["0123456789abcdef".into(); 31],
         skipped: 1,
     };
     Model { backbone, settings, views, calibration, provenance }
@@ -162,17 +157,18 @@ fn numbers_keep_their_last_digit() {
     let mut model = model();
     for _ in 0..200 {
         let c = &mut model.calibration;
-        for v in [&mut c.threshold, &mut c.pixel_threshold, &mut c.combined_deviation] {
+        for v in [&mut c.threshold, &mut c.pixel_threshold] {
             *v = rng.random_range(0.1..9.0);
         }
-        for s in model.views.iter_mut().map(|v| &mut v.scale) {
-            for v in [&mut s.image_mean, &mut s.image_deviation, &mut s.heads[1].deviation] {
+        c.heads[1] = (0..9).map(|_| rng.random_range(0.1..9.0)).collect::<Vec<f64>>().into();
+        for s in model.views.iter_mut().map(|v| &mut v.scales[1]) {
+            for v in [&mut s.map.mean, &mut s.map.deviation, &mut s.image.mean, &mut s.image.deviation] {
                 *v = rng.random_range(0.001..0.1);
             }
         }
         let back = from_bytes(&to_bytes(&model).unwrap(), NAME).unwrap();
         assert_eq!(back.calibration, model.calibration);
-        let scales = |m: &Model| m.views.iter().map(|v| v.scale.clone()).collect::<Vec<_>>();
+        let scales = |m: &Model| m.views.iter().map(|v| v.scales.clone()).collect::<Vec<_>>();
         assert_eq!(scales(&back), scales(&model));
     }
 }
@@ -328,10 +324,12 @@ fn descriptions_out_of_range_are_refused() {
         ("/views/0/hidden", json!(0), "hidden units"),
         ("/views/0/size/width", json!(0), "found 0"),
         ("/views/0/size/height", json!(1_000_000), "found 1000000"),
-        ("/views/0/scale/image_deviation", json!(0.0), "scale of scores"),
-        ("/views/0/scale/heads/1/deviation", json!(-1.0), "scale of scores"),
+        ("/views/0/scales/0/image/deviation", json!(0.0), "scale of scores"),
+        ("/views/0/scales/1/map/deviation", json!(-1.0), "scale of scores"),
         ("/views", json!([]), "1 to 8 views"),
-        ("/calibration/combined_deviation", json!(0.0), "calibration"),
+        ("/calibration/false_reject_rate", json!(0.0), "calibration"),
+        ("/calibration/heads/1", json!([]), "calibration"),
+        ("/calibration/heads", json!([[1.0]]), "each of 2 heads"),
         ("/settings/feature_layers", json!([]), "feature layers"),
         ("/settings/feature_layers/0", json!("stride2"), "feature layer `stride2`"),
         ("/settings/pooling", json!({ "adaptive": { "embed_dim": 12 } }), "12 entries"),

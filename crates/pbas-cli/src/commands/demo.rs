@@ -90,6 +90,7 @@ fn train_args(args: &Demo, output: PathBuf) -> args::Train {
         fit: None,
         backbone: None,
         feature_layers: None,
+        false_reject_rate: None,
         folds: None,
         epochs: None,
         steps: args.steps,

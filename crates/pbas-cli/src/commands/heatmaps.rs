@@ -65,12 +65,12 @@ impl Heatmaps {
 fn colour_scale(scoring: Scoring, pixel_threshold: f64) -> ColourScale {
     match scoring {
         Scoring::Sigmoid => ColourScale { low: 0.0, high: 1.0 },
-        Scoring::Deviations { .. } if pixel_threshold > 0.0 => {
+        Scoring::Rarity { .. } if pixel_threshold > 0.0 => {
             let [low, high] = SCALE.map(|share| (share * pixel_threshold) as f32);
             ColourScale { low, high }
         }
-        // Good pictures have a mean of 0 and a deviation of 1, so this is a model in name only.
-        Scoring::Deviations { .. } => ColourScale { low: 0.0, high: 1.0 },
+        // Good patches have a mean of 0 and a deviation of 1, so this is a model in name only.
+        Scoring::Rarity { .. } => ColourScale { low: 0.0, high: 1.0 },
     }
 }
 
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn scale_follows_the_model_and_size_is_bounded() {
-        let deviations = Scoring::Deviations { top_share: 0.01 };
+        let deviations = Scoring::Rarity { top_share: 0.01 };
         assert_eq!(colour_scale(deviations, 8.0), ColourScale { low: 2.0, high: 16.0 });
         assert_eq!(colour_scale(deviations, -1.0), ColourScale { low: 0.0, high: 1.0 });
         assert_eq!(colour_scale(Scoring::Sigmoid, 0.4), ColourScale { low: 0.0, high: 1.0 });

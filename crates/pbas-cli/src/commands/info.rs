@@ -35,24 +35,37 @@ pub fn run(args: &Info) -> Result<Status> {
     Ok(Status::Done)
 }
 
-/// What a threshold supports, in plain words.
+/// What a threshold promises, in plain words.
 pub fn promise(c: &Calibration) -> String {
-    let n = c.pictures;
-    let Some(rate) = c.false_reject_rate() else {
+    let p = c.promise();
+    let n = counted(p.pictures, "good picture");
+    let wanted = percent(p.false_reject_rate);
+    let (Some(proven), Some(confident)) = (p.proven_rate, p.confident_rate) else {
         return format!(
-            "highest score of {}, which the head had seen in training: it says nothing of new pictures; train with \
-             more",
-            counted(n, "good picture")
+            "set for {wanted} of good parts by {n}, which the head had seen in training: it promises nothing of new pictures; train \
+             with more"
         );
     };
-    let each = if n == 1 { "scored by a head that had not" } else { "each scored by a head that had not" };
+    if p.is_proven() {
+        return format!(
+            "rejects at most {wanted} of good parts like the {n} behind it (proven; with 95 % confidence at most {} in the long run)",
+            percent(confident)
+        );
+    }
     format!(
-        "highest score of {}, {each} seen it; of new good pictures like these at most 1 in {} ({:.1} %) is expected \
-         above it",
-        counted(n, "good picture"),
-        n + 1,
-        100.0 * rate
+        "set for {wanted} of good parts, an estimate: {n} prove at most {}; {} more would prove {wanted}",
+        percent(proven),
+        p.pictures_needed.saturating_sub(p.pictures)
     )
+}
+
+/// `1 %`, `0.25 %`: two digits that matter.
+fn percent(rate: f64) -> String {
+    let percent = 100.0 * rate;
+    let digits = if percent >= 9.95 { 0 } else { (1.0 - percent.log10().floor()).clamp(1.0, 6.0) as usize };
+    let text = format!("{percent:.digits$}");
+    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+    format!("{text} %")
 }
 
 /// `1 head`, `3 heads`.
@@ -98,7 +111,7 @@ fn as_json(path: &Path, size: u64, model: &Model, views: &[ViewFacts]) -> serde_
             "heads": facts.heads,
             "feature_entries": facts.feature_entries,
             "hidden": facts.hidden,
-            "scale": view.scale,
+            "scales": view.scales,
         })
     };
     json!({
@@ -109,7 +122,7 @@ fn as_json(path: &Path, size: u64, model: &Model, views: &[ViewFacts]) -> serde_
         "settings": model.settings,
         "views": views.iter().zip(&model.views).map(of_view).collect::<Vec<_>>(),
         "calibration": model.calibration,
-        "false_reject_rate": model.calibration.false_reject_rate(),
+        "promise": model.calibration.promise(),
         "provenance": model.provenance,
     })
 }
@@ -153,8 +166,22 @@ fn as_text(path: &Path, size: u64, model: &Model, views: &[ViewFacts]) -> String
         ("  synthesis", scale(h.synthesis_scale)),
         ("scores", scores(s.scoring)),
         ("threshold", format!("{:.4}: {}", c.threshold, promise(c))),
-        ("  of pixels", format!("{:.4}: the highest value in the maps of these pictures", c.pixel_threshold)),
+        (
+            "  of pixels",
+            format!(
+                "{:.4}: a region in the map of about {} of good parts",
+                c.pixel_threshold,
+                percent(c.false_reject_rate)
+            ),
+        ),
     ]);
+    for old in &c.history {
+        let rate = percent(old.false_reject_rate);
+        lines.push((
+            "  before",
+            format!("{:.4} for {rate}, by {}", old.threshold, counted(old.pictures, "good picture")),
+        ));
+    }
     lines.iter().map(|(name, text)| format!("{name:<12} {text}\n")).collect()
 }
 
@@ -201,9 +228,9 @@ fn scale([low, high]: [f32; 2]) -> String {
 fn scores(scoring: Scoring) -> String {
     match scoring {
         Scoring::Sigmoid => "sigmoid of the highest patch, 0 to 1".into(),
-        Scoring::Deviations { top_share } => {
+        Scoring::Rarity { top_share } => {
             format!(
-                "standard deviations above good pictures, by the highest {} % of the patches",
+                "rarity among good parts, -log10 of a probability (2: one in 100), by the highest {} % of the patches",
                 100.0 * top_share
             )
         }
@@ -216,18 +243,21 @@ mod tests {
 
     #[test]
     fn promises_say_what_the_scores_support() {
-        let c = |pictures, held_out| Calibration {
-            threshold: 1.0,
-            pixel_threshold: 1.0,
-            pictures,
-            held_out,
-            combined_deviation: 1.0,
+        let c = |n: u32, held_out, rate| {
+            let scores = (0..n).map(f64::from).collect::<Vec<_>>().into();
+            let scoring = Scoring::Rarity { top_share: 0.01 };
+            Calibration::new(vec![scores], vec![1.0].into(), held_out, rate, scoring).unwrap()
         };
         assert_eq!(
-            promise(&c(31, true)),
-            "highest score of 31 good pictures, each scored by a head that had not seen it; of new good pictures like \
-             these at most 1 in 32 (3.1 %) is expected above it"
+            promise(&c(99, true, 0.01)),
+            "rejects at most 1 % of good parts like the 99 good pictures behind it (proven; with 95 % confidence at most 3 % in \
+             the long run)"
         );
-        assert!(promise(&c(1, false)).contains("1 good picture, which the head had seen"));
+        assert_eq!(
+            promise(&c(31, true, 0.01)),
+            "set for 1 % of good parts, an estimate: 31 good pictures prove at most 3.1 %; 68 more would prove 1 %"
+        );
+        assert!(promise(&c(1, false, 0.01)).contains("1 good picture, which the head had seen"));
+        assert_eq!([0.25, 0.05, 0.0123, 0.001].map(percent), ["25 %", "5 %", "1.2 %", "0.1 %"]);
     }
 }

@@ -1,6 +1,8 @@
 //! One module a command. Each checks its outputs, works, and says how it ended.
 
+mod calibrate;
 mod demo;
+mod doctor;
 mod eval;
 mod heatmaps;
 mod info;
@@ -32,8 +34,10 @@ pub fn run(args: Args) -> Result<Status> {
     catch_signals()?;
     match &args.command {
         Command::Train(a) => train::run(a, printer),
+        Command::Calibrate(a) => calibrate::run(a, printer),
         Command::Eval(a) => eval::run(a, printer),
         Command::Predict(a) => predict::run(a, printer),
+        Command::Doctor(a) => doctor::run(a, printer),
         Command::Info(a) => info::run(a),
         Command::Demo(a) => demo::run(a, printer),
     }

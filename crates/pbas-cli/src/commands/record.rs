@@ -29,6 +29,7 @@ pub enum Record {
 pub struct Judged {
     path: String,
     image_score: f64,
+    p_value: f64,
     threshold: f64,
     /// `normal` or `anomalous`.
     pub verdict: Verdict,
@@ -44,6 +45,7 @@ impl Judged {
         Self {
             path: path.display().to_string(),
             image_score: p.image_score,
+            p_value: p.p_value,
             threshold: p.threshold,
             verdict: p.verdict,
             width: p.width,
@@ -62,9 +64,10 @@ pub fn word(verdict: Verdict) -> &'static str {
     }
 }
 
-const CSV_HEADER: [&str; 14] = [
+const CSV_HEADER: [&str; 15] = [
     "path",
     "image_score",
+    "p_value",
     "threshold",
     "verdict",
     "width",
@@ -103,11 +106,12 @@ impl Writer {
             Format::Jsonl => Ok(Vec::new()),
             Format::Csv => csv_row(CSV_HEADER),
             Format::Table => Ok(format!(
-                "{:<width$}  {:<9}  {:>10}  {:>10}  {:>7}  highest region (x, y, width, height)\n",
+                "{:<width$}  {:<9}  {:>10}  {:>10}  {:>8}  {:>7}  highest region (x, y, width, height)\n",
                 "path",
                 "verdict",
                 "score",
                 "threshold",
+                "p-value",
                 "regions",
                 width = self.path_width
             )
@@ -132,6 +136,7 @@ impl Writer {
                 csv_row([
                     j.path.clone(),
                     j.image_score.to_string(),
+                    j.p_value.to_string(),
                     j.threshold.to_string(),
                     word(j.verdict).to_owned(),
                     j.width.to_string(),
@@ -156,11 +161,12 @@ impl Writer {
                 let region =
                     j.regions.first().map(|r| format!("{}, {}, {}, {}", r.x, r.y, r.width, r.height));
                 Ok(format!(
-                    "{:<width$}  {:<9}  {:>10.4}  {:>10.4}  {:>7}  {}\n",
+                    "{:<width$}  {:<9}  {:>10.4}  {:>10.4}  {:>8.1e}  {:>7}  {}\n",
                     j.path,
                     word(j.verdict),
                     j.image_score,
                     j.threshold,
+                    j.p_value,
                     j.regions.len(),
                     region.as_deref().unwrap_or("-"),
                     width = self.path_width
@@ -198,6 +204,6 @@ mod tests {
         let row = writer(Format::Csv).record(&failed).unwrap();
         let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(row.as_slice());
         let row = reader.records().next().unwrap().unwrap();
-        assert_eq!((row.len(), &row[0], &row[13]), (CSV_HEADER.len(), path.as_str(), "x"));
+        assert_eq!((row.len(), &row[0], &row[14]), (CSV_HEADER.len(), path.as_str(), "x"));
     }
 }

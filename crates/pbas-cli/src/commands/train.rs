@@ -60,7 +60,7 @@ pub fn run(args: &Train, printer: Printer) -> Result<Status> {
     let size = std::fs::metadata(&args.output).map_or(0, |m| m.len());
     let skipped = training.skipped.len();
     printer.say(&format!("model: {} ({})", args.output.display(), bytes(size)));
-    printer.say(&format!("threshold: {:.4}, the {}", c.threshold, promise(c)));
+    printer.say(&format!("threshold: {:.4}, {}", c.threshold, promise(c)));
     let used = training.model.provenance.pictures;
     printer.say(&format!("pictures: {used} used, {skipped} left out as unreadable"));
     printer.say(&format!("time: {}", duration(start.elapsed())));
@@ -100,6 +100,7 @@ fn settings(args: &Train) -> Result<Settings> {
     if let Some(embed_dim) = args.embed_dim {
         s.pooling = Pooling::Adaptive { embed_dim };
     }
+    s.false_reject_rate = args.false_reject_rate.unwrap_or(s.false_reject_rate);
     s.folds = args.folds.unwrap_or(s.folds);
     s.seed = args.seed.unwrap_or(s.seed);
     s.head.hidden = args.hidden.unwrap_or(s.head.hidden);

@@ -43,6 +43,8 @@ pub struct Survey {
     pub skipped: Vec<(PathBuf, Error)>,
     /// SHA-256 over the SHA-256 of every readable file, in order.
     pub digest: String,
+    /// SHA-256 of every readable file, in order.
+    pub digests: Vec<[u8; 32]>,
 }
 
 impl FeatureCache {
@@ -110,7 +112,8 @@ impl FeatureCache {
             return Err(first.context(format!("none of the {} pictures could be read", pictures.len())));
         }
         let skipped = skipped.into_iter().map(|(i, e)| (pictures[i].clone(), e)).collect();
-        Ok((Self { views, slots }, Survey { skipped, digest: hex(&all.finalize()) }))
+        let digests = digests.into_iter().flatten().collect();
+        Ok((Self { views, slots }, Survey { skipped, digest: hex(&all.finalize()), digests }))
     }
 
     /// Readable pictures.

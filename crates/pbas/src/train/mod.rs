@@ -15,6 +15,7 @@ mod sweep;
 pub mod synthesis;
 mod trainer;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use pbas_nn::linalg::Threads;
@@ -27,7 +28,7 @@ use self::feature_cache::{FeatureCache, Survey};
 use self::observer::Observer;
 use self::trainer::{HeadJob, Stream, stream};
 use crate::backbone::{Backbone, hex};
-use crate::calibrate::{calibrate, logit_scale, outlier, peak, view_scale};
+use crate::calibrate::{Calibration, head_scale, peak, suspects};
 use crate::detector::{Model, Provenance, combine};
 use crate::features::Extractor;
 use crate::head::{GridHead, Head};
@@ -41,6 +42,8 @@ use crate::{Error, Result};
 const HOLD_OUT_SHARE: f64 = 0.15;
 /// Least number of pictures kept out.
 const HOLD_OUT_LEAST: usize = 5;
+/// How many pictures that stand out are named.
+const SUSPECTS_NAMED: usize = 5;
 /// Fewer good pictures than this: the user is warned.
 pub const FEW_PICTURES: usize = 10;
 
@@ -114,13 +117,12 @@ pub fn train(job: TrainJob<'_>, observer: &dyn Observer) -> Result<Training> {
     }
     if cache.pictures() < FEW_PICTURES {
         observer.warn(&format!(
-            "only {} good pictures: the model will know little of what good parts look like, and its threshold \
-             will reject up to one good part in {}; {FEW_PICTURES} are a minimum, 50 or more are better",
-            cache.pictures(),
-            cache.pictures() + 1
+            "only {} good pictures: the model will know little of what good parts look like, and its threshold will be \
+             a guess; {FEW_PICTURES} are a minimum, 50 or more are better",
+            cache.pictures()
         ));
     }
-    let deal = deal(cache.pictures(), settings.folds, settings.seed);
+    let deal = deal(&first_equal(&survey.digests), settings.folds, settings.seed);
     let checkpoints =
         job.checkpoints.map(|f| Checkpoints::new(f.to_owned(), run_digest(&job, &settings, &survey)));
     let views = train_heads(&job, &settings, &sizes, &cache, &deal, checkpoints.as_ref(), observer)?;
@@ -128,6 +130,7 @@ pub fn train(job: TrainJob<'_>, observer: &dyn Observer) -> Result<Training> {
         program_version: env!("CARGO_PKG_VERSION").to_owned(),
         pictures: cache.pictures(),
         pictures_sha256: survey.digest,
+        picture_digests: picture_digests(&survey.digests),
         skipped: survey.skipped.len(),
     };
     let names: Vec<&str> = settings.feature_layers.iter().map(String::as_str).collect();
@@ -154,32 +157,61 @@ fn resolve_sizes(
     }
 }
 
-/// Deals pictures into folds, or keeps a share out; the same for the same seed and number of pictures.
-fn deal(pictures: usize, folds: usize, seed: u64) -> Deal {
-    let mut order: Vec<usize> = (0..pictures).collect();
+/// Deals pictures into folds, or keeps a share out; the same for the same seed and number of pictures. `first_equal` holds for
+/// each picture the first one of the same bytes: copies go into one fold, or a head would judge a picture that it has seen.
+fn deal(first_equal: &[usize], folds: usize, seed: u64) -> Deal {
+    let pictures = first_equal.len();
+    let mut order: Vec<usize> = (0..pictures).filter(|&i| first_equal[i] == i).collect();
     order.shuffle(&mut stream(seed, Stream::Deal, 0, 0, 0));
-    let folds = folds.min(pictures);
-    if folds > 1 {
-        let fold = |i: usize| i % folds;
-        let without = |h: usize| {
-            let mut t: Vec<usize> =
-                order.iter().enumerate().filter(|(i, _)| fold(*i) != h).map(|(_, &p)| p).collect();
-            t.sort_unstable();
-            t
-        };
-        let mut calibrate: Vec<(usize, usize)> =
-            order.iter().enumerate().map(|(i, &p)| (p, fold(i))).collect();
-        calibrate.sort_unstable();
-        return Deal { train: (0..folds).map(without).collect(), calibrate, held_out: true };
+    let folds = folds.min(order.len());
+    // The fold of each picture; without folds, those kept out are fold 0 and the rest is fold 1.
+    let out =
+        ((order.len() as f64 * HOLD_OUT_SHARE).ceil() as usize).max(HOLD_OUT_LEAST).min(order.len() / 2);
+    let mut fold = vec![0; pictures];
+    for (i, &p) in order.iter().enumerate() {
+        fold[p] = if folds > 1 { i % folds } else { usize::from(i >= out) };
     }
-    let out = ((pictures as f64 * HOLD_OUT_SHARE).ceil() as usize).max(HOLD_OUT_LEAST).min(pictures / 2);
-    let (held, rest) = order.split_at(out);
-    let (mut held, mut rest) = (held.to_vec(), rest.to_vec());
-    held.sort_unstable();
-    rest.sort_unstable();
-    let held_out = !held.is_empty();
-    let calibrate = if held_out { held } else { rest.clone() };
-    Deal { train: vec![rest], calibrate: calibrate.into_iter().map(|p| (p, 0)).collect(), held_out }
+    for p in 0..pictures {
+        fold[p] = fold[first_equal[p]];
+    }
+    let train = (0..folds).map(|h| (0..pictures).filter(|&p| fold[p] != h).collect()).collect();
+    if folds > 1 {
+        return Deal { train, calibrate: fold.into_iter().enumerate().collect(), held_out: true };
+    }
+    let held_out = out > 0;
+    let calibrate = (0..pictures).filter(|&p| fold[p] == 0 || !held_out).map(|p| (p, 0)).collect();
+    Deal { train, calibrate, held_out }
+}
+
+/// For each of so many good pictures that could be read, all different, in order: the head that has not seen it, `None` where
+/// every head has. What [`train`] does with the same number of pictures, folds and seed.
+#[must_use]
+pub fn unseen_by(pictures: usize, folds: usize, seed: u64) -> Vec<Option<usize>> {
+    let deal = deal(&(0..pictures).collect::<Vec<_>>(), folds, seed);
+    let mut unseen = vec![None; pictures];
+    for (picture, head) in deal.calibrate {
+        unseen[picture] = deal.held_out.then_some(head);
+    }
+    unseen
+}
+
+/// For each digest the index of the first equal one.
+fn first_equal(digests: &[[u8; 32]]) -> Vec<usize> {
+    let mut first = HashMap::new();
+    digests.iter().enumerate().map(|(i, d)| *first.entry(d).or_insert(i)).collect()
+}
+
+/// The first digits of each digest, sorted.
+fn picture_digests(digests: &[[u8; 32]]) -> Vec<String> {
+    let mut short: Vec<String> = digests.iter().map(|d| short_digest(d)).collect();
+    short.sort_unstable();
+    short
+}
+
+/// How a picture is known again ([`Provenance::picture_digests`]).
+#[must_use]
+pub fn short_digest(sha256: &[u8]) -> String {
+    hex(&sha256[..8.min(sha256.len())])
 }
 
 /// Identifies a run: a checkpoint of another one is not resumed.
@@ -234,12 +266,12 @@ fn train_heads(
     let views = sizes.iter().map(|&size| View {
         size,
         heads: trained.by_ref().take(heads).collect(),
-        scale: view_scale(&[], settings.scoring, vec![]), // Set once the good pictures are scored.
+        scales: Vec::new(), // Set once the good pictures are scored.
     });
     Ok(views.collect())
 }
 
-/// Scores every good picture by a head that has not seen it; from these the views' scales and the threshold.
+/// Scores every good picture; from these scores the scales of the heads and the threshold.
 fn finish(
     backbone: Backbone,
     settings: Settings,
@@ -249,50 +281,71 @@ fn finish(
     provenance: Provenance,
     observer: &dyn Observer,
 ) -> Result<Model> {
-    observer.begin("threshold", deal.calibrate.len() as u64, "pictures");
-    // patches[view][picture]
-    let mut patches: Vec<Vec<Vec<f32>>> = Vec::new();
+    let scoring = settings.scoring;
+    let count = cache.pictures();
+    observer.begin("threshold", (count * (views.len() + 1)) as u64, "pictures");
+    // logits[view][picture], `[patches, heads]`
+    let mut logits: Vec<Vec<Vec<f32>>> = Vec::new();
     for (v, view) in views.iter_mut().enumerate() {
-        let embedding = cache.embedding(v);
-        let heads = view.heads.iter().map(|h| GridHead::new(&[h], embedding));
-        let heads = heads.collect::<Result<Vec<_>>>()?;
-        let score = |pooled: &mut Vec<f32>, &(picture, head): &(usize, usize)| {
+        let head = GridHead::new(&view.heads.iter().collect::<Vec<_>>(), cache.embedding(v))?;
+        let run = |pooled: &mut Vec<f32>, picture: usize| {
             cache.pooled(v, picture, pooled);
-            heads[head].logits(pooled, Threads::One)
+            observer.advance(1);
+            head.logits(pooled, Threads::One)
         };
-        let mut scored: Vec<Vec<f32>> = deal.calibrate.par_iter().map_init(Vec::new, score).collect();
-        let of_head =
-            |h: usize| scored.iter().zip(&deal.calibrate).filter(move |(_, c)| c.1 == h).map(|(s, _)| s);
-        let heads: Vec<_> =
-            (0..view.heads.len()).map(|h| logit_scale(of_head(h), settings.scoring)).collect();
-        for (patches, &(_, head)) in scored.iter_mut().zip(&deal.calibrate) {
-            patches.iter_mut().for_each(|v| *v = heads[head].apply(*v));
-        }
-        view.scale = view_scale(&scored, settings.scoring, heads);
-        patches.push(scored);
+        let of_view: Vec<Vec<f32>> = (0..count).into_par_iter().map_init(Vec::new, run).collect();
+        let scales = (0..view.heads.len()).into_par_iter().map(|h| {
+            let of_head = |picture: &usize| -> Vec<f32> {
+                of_view[*picture].iter().skip(h).step_by(view.heads.len()).copied().collect()
+            };
+            let unseen =
+                deal.calibrate.iter().filter(|c| c.1 == h).map(|c| of_head(&c.0)).collect::<Vec<_>>();
+            let seen = deal.train[h].iter().map(of_head).collect::<Vec<_>>();
+            head_scale(&unseen, &seen, scoring)
+        });
+        view.scales = scales.collect();
+        logits.push(of_view);
     }
     let map_size = views.iter().map(|v| v.size).max_by_key(|s| s.height * s.width);
     let map_size = map_size.ok_or_else(|| Error::caller("sizes: expected at least one, found none"))?;
     let runners = views.iter().map(|v| ViewRunner::new(&backbone, v, &settings, map_size));
     let runners = runners.collect::<Result<Vec<_>>>()?;
-    let scored = (0..deal.calibrate.len()).into_par_iter().map(|i| {
-        let of_picture: Vec<Vec<f32>> = patches.iter().map(|view| view[i].clone()).collect();
-        let (sum, map) = combine(&runners, &of_picture, settings.scoring)?;
+    let scored = deal.calibrate.par_iter().map(|&(picture, head)| {
+        let of_picture: Vec<Vec<f32>> = logits.iter().map(|view| view[picture].clone()).collect();
+        let (scores, map) = combine(&runners, &of_picture, Some(head), scoring)?;
         observer.advance(1);
-        Ok((sum, peak(&map)))
+        Ok((head, scores[head], peak(&map)))
     });
-    let scored: Vec<(f64, f64)> = scored.collect::<Result<_>>()?;
+    let scored: Vec<(usize, f64, f64)> = scored.collect::<Result<_>>()?;
     observer.end();
-    let (sums, peaks): (Vec<f64>, Vec<f64>) = scored.into_iter().unzip();
-    if let Some(i) = outlier(&sums) {
-        observer.warn(&format!(
-            "`{}` is unlike the other good pictures and alone sets the threshold: look at it, and train without it if it is \
-             defective or shows another part",
-            pictures[cache.listed(deal.calibrate[i].0)].display()
-        ));
-    }
-    let calibration = calibrate(&sums, &peaks, settings.scoring, deal.held_out);
+    let by_head: Vec<(usize, f64)> = scored.iter().map(|s| (s.0, s.1)).collect();
+    warn_of_suspects(&by_head, |i| &pictures[cache.listed(deal.calibrate[i].0)], observer);
+    let of_head = |h: usize| scored.iter().filter(|s| s.0 == h).map(|s| s.1).collect::<Vec<_>>().into();
+    let heads = (0..deal.train.len()).map(of_head).collect();
+    let peaks = scored.iter().map(|s| s.2).collect::<Vec<_>>().into();
+    let calibration = Calibration::new(heads, peaks, deal.held_out, settings.false_reject_rate, scoring)?;
     Ok(Model { backbone, settings, views, calibration, provenance })
+}
+
+/// Names good pictures that stand out.
+fn warn_of_suspects<'a>(
+    scores: &[(usize, f64)],
+    path: impl Fn(usize) -> &'a PathBuf,
+    observer: &dyn Observer,
+) {
+    let found = suspects(scores);
+    if found.is_empty() {
+        return;
+    }
+    let named: Vec<String> =
+        found.iter().take(SUSPECTS_NAMED).map(|&i| format!("`{}`", path(i).display())).collect();
+    let more = found.len() - named.len();
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    observer.warn(&format!(
+        "unlike the other good pictures, most unlike first: {}{more}; look at them, and train without those that are defective or \
+         show another part",
+        named.join(", ")
+    ));
 }
 
 #[cfg(test)]
@@ -302,7 +355,7 @@ mod tests {
     #[test]
     fn every_picture_is_scored_by_a_head_that_has_not_seen_it() {
         for (pictures, folds) in [(31, 3), (2, 3), (7, 1), (100, 1), (5, 5)] {
-            let d = deal(pictures, folds, 7);
+            let d = deal(&(0..pictures).collect::<Vec<_>>(), folds, 7);
             assert!(d.held_out);
             for &(picture, head) in &d.calibrate {
                 assert!(!d.train[head].contains(&picture), "{pictures} pictures, {folds} folds");
@@ -311,10 +364,26 @@ mod tests {
                 assert_eq!(d.calibrate.len(), pictures, "fold heads lose no picture");
             }
         }
+        let deal = |pictures: usize, folds, seed| deal(&(0..pictures).collect::<Vec<_>>(), folds, seed);
         assert_eq!(deal(100, 1, 0).calibrate.len(), 15);
         assert_eq!(deal(20, 1, 0).calibrate.len(), 5);
         assert!(!deal(1, 3, 0).held_out, "a single picture has to score itself");
         let changed = deal(50, 3, 1).calibrate != deal(50, 3, 2).calibrate;
         assert!(changed, "the deal follows the seed");
+    }
+
+    #[test]
+    fn copies_go_into_one_fold() {
+        let first = first_equal(&[[1; 32], [2; 32], [1; 32], [3; 32], [2; 32], [1; 32], [4; 32]]);
+        assert_eq!(first, [0, 1, 0, 3, 1, 0, 6]);
+        for folds in [1, 2, 3] {
+            let d = deal(&first, folds, 5);
+            for seen in &d.train {
+                for (p, &original) in first.iter().enumerate() {
+                    assert_eq!(seen.contains(&p), seen.contains(&original), "{folds} folds, picture {p}");
+                }
+            }
+        }
+        assert!(!deal(&[0, 0, 0], 3, 5).held_out, "one picture, whatever the copies");
     }
 }

@@ -1,0 +1,150 @@
+//! Trains on a set in MVTec layout and writes what every head says of every patch of every picture, good and test, so that
+//! `bench/recipes.py` can compare ways to make scores of it without training again.
+//!
+//! `cargo run --release -p pbas --example evidence -- SET OUT.safetensors [SETTINGS_JSON]`
+//!
+//! `SETTINGS_JSON` overrides settings of the preset `fast`, for instance `{"folds": 5, "head": {"length": {"steps": 800}}}`;
+//! `{"ladder": [1, 0.7071, 0.5]}` makes a view of each share of the median shorter side (to a multiple of 32).
+//!
+//! The file holds for each view `v`: `logits.v`, `[pictures, positions, heads]`, float16, and `means.v`, `[pictures, 2 x dim]`: mean and
+//! deviation of each pooled entry over the picture. Its metadata names the pictures, good ones first, with label, and for good ones the
+//! head that has not seen it. Masks are not read: pixel figures come from `pbas eval`.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::path::{Path, PathBuf};
+
+use half::f16;
+use pbas::backbone::Backbone;
+use pbas::dataset::{Label, good_pictures, test_set};
+use pbas::features::{ExtractScratch, Extractor};
+use pbas::head::GridHead;
+use pbas::image::{DecodeOptions, dimensions, read_rgb};
+use pbas::preprocess::{Geometry, InputSize};
+use pbas::settings::{Preset, Settings, Sizes};
+use pbas::train::{TrainJob, observer::Silent, train, unseen_by};
+use pbas_nn::linalg::Threads;
+use rayon::prelude::*;
+use safetensors::tensor::{Dtype, TensorView};
+use serde_json::{Value, json};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let (set, out, overrides) = match &args[..] {
+        [set, out] => (set, out, json!({})),
+        [set, out, overrides] => (set, out, serde_json::from_str(overrides)?),
+        _ => return Err("usage: evidence SET OUT.safetensors [SETTINGS_JSON]".into()),
+    };
+    let set = Path::new(set);
+    let good = good_pictures(set)?;
+    let settings = settings(overrides, &good)?;
+    let backbone = Backbone::embedded()?;
+    let job = TrainJob {
+        pictures: &good,
+        backbone: backbone.clone(),
+        settings,
+        cache_limit: 4 << 30,
+        temp_dir: None,
+        checkpoints: None,
+        resume: false,
+    };
+    let training = train(job, &Silent)?;
+    if !training.skipped.is_empty() {
+        return Err("a good picture cannot be read".into());
+    }
+    let (model, test) = (training.model, test_set(set)?);
+    let settings = &model.settings;
+    let unseen = unseen_by(good.len(), settings.folds, settings.seed);
+    let mut pictures: Vec<Value> = Vec::new();
+    for (path, head) in good.iter().zip(&unseen) {
+        pictures.push(json!({ "name": path.file_name().map(|n| n.to_string_lossy()), "split": "good", "unseen_by": head }));
+    }
+    for sample in &test.samples {
+        let label = u8::from(sample.label == Label::Defective);
+        pictures.push(json!({ "name": sample.name, "split": "test", "label": label }));
+    }
+    let all: Vec<&PathBuf> = good.iter().chain(test.samples.iter().map(|s| &s.path)).collect();
+    let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
+    let mut sizes = Vec::new();
+    for (v, view) in model.views.iter().enumerate() {
+        let geometry = Geometry { fit: settings.fit, size: view.size };
+        let extractor = Extractor::new(&backbone, geometry, &settings.feature_layers, settings.pooling)?;
+        let head = GridHead::new(&view.heads.iter().collect::<Vec<_>>(), extractor.embedding())?;
+        let one = |path: &&PathBuf| -> Result<(Vec<f32>, Vec<f32>), pbas::Error> {
+            let picture = read_rgb(path, &DecodeOptions::default())?;
+            let (pooled, _) = extractor.extract(&picture, &mut ExtractScratch::default(), Threads::One)?;
+            let grid = extractor.embedding().grid_features(&pooled, false);
+            let moments = column_moments(&grid.data, grid.dim);
+            Ok((head.logits(&pooled, Threads::One), moments))
+        };
+        let results = all.par_iter().map(one).collect::<Result<Vec<_>, _>>()?;
+        let bytes = |f: fn(&(Vec<f32>, Vec<f32>)) -> &Vec<f32>| -> Vec<u8> {
+            results.iter().flat_map(f).flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect()
+        };
+        let positions = results[0].0.len() / head.heads();
+        tensors.push((format!("logits.{v}"), vec![all.len(), positions, head.heads()], bytes(|r| &r.0)));
+        tensors.push((format!("means.{v}"), vec![all.len(), results[0].1.len()], bytes(|r| &r.1)));
+        sizes.push(json!([view.size.height, view.size.width]));
+    }
+    let metadata = json!({ "pictures": pictures, "sizes": sizes, "settings": settings }).to_string();
+    let views = tensors
+        .iter()
+        .map(|(name, shape, bytes)| Ok((name, TensorView::new(Dtype::F16, shape.clone(), bytes)?)));
+    let views = views.collect::<Result<Vec<_>, safetensors::SafeTensorError>>()?;
+    safetensors::serialize_to_file(
+        views,
+        Some(HashMap::from([("evidence".to_owned(), metadata)])),
+        Path::new(out),
+    )?;
+    Ok(())
+}
+
+/// The preset `fast` with overrides, and the sizes of a ladder resolved.
+fn settings(mut overrides: Value, good: &[PathBuf]) -> Result<Settings, Box<dyn Error>> {
+    let ladder = overrides.as_object_mut().and_then(|o| o.remove("ladder"));
+    let mut value = serde_json::to_value(Settings::preset(Preset::Fast))?;
+    merge(&mut value, overrides);
+    let mut settings: Settings = serde_json::from_value(value)?;
+    if let Some(ladder) = ladder {
+        let shares: Vec<f64> = serde_json::from_value(ladder)?;
+        let mut sides: Vec<usize> = good
+            .iter()
+            .map(|p| dimensions(p, &DecodeOptions::default()).map(|(w, h)| w.min(h)))
+            .collect::<Result<_, _>>()?;
+        sides.sort_unstable();
+        let side = sides[sides.len() / 2] as f64;
+        let rung = |share: &f64| (((side * share) / 32.0).round() as usize * 32).clamp(96, 1024);
+        let mut rungs: Vec<usize> = shares.iter().map(rung).collect();
+        rungs.dedup();
+        settings.sizes = Sizes::Fixed(rungs.into_iter().map(|s| InputSize { height: s, width: s }).collect());
+    }
+    Ok(settings)
+}
+
+fn merge(into: &mut Value, from: Value) {
+    match (into, from) {
+        (Value::Object(a), Value::Object(b)) => {
+            // An enum is an object of one entry: another variant replaces it.
+            if a.len() == 1 && b.len() == 1 && a.keys().ne(b.keys()) {
+                *a = b;
+                return;
+            }
+            b.into_iter().for_each(|(k, v)| merge(a.entry(k).or_insert(Value::Null), v));
+        }
+        (a, b) => *a = b,
+    }
+}
+
+/// Mean of each column, then its deviation.
+fn column_moments(rows: &[f32], entries: usize) -> Vec<f32> {
+    let n = (rows.len() / entries) as f32;
+    let (mut mean, mut var) = (vec![0.0f32; entries], vec![0.0f32; entries]);
+    for row in rows.chunks_exact(entries) {
+        mean.iter_mut().zip(row).for_each(|(m, v)| *m += v / n);
+    }
+    for row in rows.chunks_exact(entries) {
+        var.iter_mut().zip(row).zip(&mean).for_each(|((s, v), m)| *s += (v - m).powi(2) / n);
+    }
+    mean.extend(var.into_iter().map(f32::sqrt));
+    mean
+}
