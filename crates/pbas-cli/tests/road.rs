@@ -29,8 +29,13 @@ fn training_says_where_the_model_is_and_what_comes_next() {
     fs::write(&path, "an older model").unwrap();
     let run = common::train(set(), &path, &["--seed", "3"]).code(0);
     assert_eq!(run.stdout, "");
-    run.says(&["features: 12 pictures", "training: 10 steps", "threshold: ", "12 good pictures prove at most 14 %"])
-        .says(&["model: ", "pictures: 12 used, 0 left out", "time: ", "next: pbas eval "]);
+    run.says(&[
+        "features: 12 pictures",
+        "training: 10 steps",
+        "threshold: ",
+        "12 good pictures prove at most 14 %",
+    ])
+    .says(&["model: ", "pictures: 12 used, 0 left out", "time: ", "next: pbas eval "]);
     assert_eq!(files(out.path()), ["part.pbas"], "nothing but the model is left");
     let quiet = common::train(set(), &path, &["-q"]).code(0);
     assert_eq!((quiet.stdout.as_str(), quiet.stderr.as_str()), ("", ""));
