@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use pbas_nn::linalg::Threads;
-use rayon::prelude::*;
 use serde::Serialize;
 use statrs::distribution::{Binomial, DiscreteCDF};
 
@@ -12,6 +11,7 @@ use crate::detector::{Detector, Prediction, Scratch, Verdict};
 use crate::error::chain;
 use crate::image::{DefectMask, Rgb8, read_mask, read_rgb};
 use crate::metrics::{PixelCurve, PixelCurveBuilder, RankingCurve};
+use crate::ordered::in_order;
 use crate::train::observer::Observer;
 use crate::{Error, ErrorKind, Result};
 
@@ -145,54 +145,43 @@ pub fn evaluate(
     let (mut samples, mut failures) = (Vec::new(), Vec::new());
     let geometry = detector.map_geometry();
     observer.begin("evaluating", set.samples.len() as u64, "pictures");
-    // Whole pictures side by side, a few at a time, so that no more of them are in memory.
-    for part in set.samples.chunks(2 * rayon::current_num_threads()) {
+    let work = |scratch: &mut Scratch, sample: &Sample| judge(detector, sample, scratch);
+    in_order(&set.samples, Scratch::default, work, |sample, result| {
         if observer.interrupted() {
             return Err(Error::new(ErrorKind::Interrupted, "evaluation was stopped"));
         }
-        let judged: Vec<_> = part
-            .par_iter()
-            .with_max_len(1)
-            .map_init(Scratch::default, |scratch, sample| {
-                let result = judge(detector, sample, scratch);
-                observer.advance(1);
-                result
-            })
-            .collect();
-        for (sample, result) in part.iter().zip(judged) {
-            let (picture, mask, prediction) = match result {
-                Ok(parts) => parts,
-                Err(e) => {
-                    failures.push(Failure { path: sample.name.clone(), error: chain(&e) });
-                    continue;
-                }
-            };
-            let mask = mask.unwrap_or_else(|e| {
-                notes.push(format!("`{}` leaves the pixel figures: {}", sample.name, chain(&e)));
-                None
-            });
-            if let Some(pixels) = &mut pixels {
-                let added = match (&mask, sample.label) {
-                    (Some(m), _) => {
-                        geometry.apply_mask(m).and_then(|m| pixels.add(&prediction.map, Some(&m)))
-                    }
-                    (None, Label::Good) => pixels.add(&prediction.map, None),
-                    (None, Label::Defective) => Ok(()),
-                };
-                if let Err(e) = added {
-                    notes.push(format!("`{}` leaves the pixel figures: {}", sample.name, chain(&e)));
-                }
+        observer.advance(1);
+        let (picture, mask, prediction) = match result {
+            Ok(parts) => parts,
+            Err(e) => {
+                failures.push(Failure { path: sample.name.clone(), error: chain(&e) });
+                return Ok(true);
             }
-            each(Judged { sample, picture: &picture, mask: mask.as_ref(), prediction: &prediction })?;
-            samples.push(SampleScore {
-                path: sample.name.clone(),
-                defect_type: sample.defect_type.clone(),
-                image_score: prediction.image_score,
-                rank_score: prediction.rank_score,
-                verdict: prediction.verdict,
-            });
+        };
+        let mask = mask.unwrap_or_else(|e| {
+            notes.push(format!("`{}` leaves the pixel figures: {}", sample.name, chain(&e)));
+            None
+        });
+        if let Some(pixels) = &mut pixels {
+            let added = match (&mask, sample.label) {
+                (Some(m), _) => geometry.apply_mask(m).and_then(|m| pixels.add(&prediction.map, Some(&m))),
+                (None, Label::Good) => pixels.add(&prediction.map, None),
+                (None, Label::Defective) => Ok(()),
+            };
+            if let Err(e) = added {
+                notes.push(format!("`{}` leaves the pixel figures: {}", sample.name, chain(&e)));
+            }
         }
-    }
+        each(Judged { sample, picture: &picture, mask: mask.as_ref(), prediction: &prediction })?;
+        samples.push(SampleScore {
+            path: sample.name.clone(),
+            defect_type: sample.defect_type.clone(),
+            image_score: prediction.image_score,
+            rank_score: prediction.rank_score,
+            verdict: prediction.verdict,
+        });
+        Ok(true)
+    })?;
     observer.end();
     if samples.is_empty() {
         let first = failures.first().map_or_else(|| "the set is empty".to_owned(), |f| f.error.clone());

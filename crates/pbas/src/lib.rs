@@ -61,6 +61,7 @@ pub mod head;
 pub mod image;
 pub mod metrics;
 pub mod model_file;
+pub mod ordered;
 pub mod patch;
 pub mod preprocess;
 pub mod recalibrate;

@@ -1,17 +1,17 @@
 //! `pbas predict`: verdicts of pictures, in their order, each as soon as it is known.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use pbas::dataset::expand_inputs;
 use pbas::detector::{Detector, Scratch, Verdict};
 use pbas::error::chain;
-use pbas::image::read_rgb;
+use pbas::image::{Rgb8, read_rgb};
+use pbas::ordered::in_order;
 use pbas::train::observer::Observer;
-use pbas::{Error, ErrorKind, Result, Threads};
-use rayon::prelude::*;
+use pbas::{Error, ErrorKind, Result, Threads, model_file};
 
 use super::heatmaps::Heatmaps;
-use super::load_detector;
 use super::record::{Judged, Record, Writer};
 use crate::args::Predict;
 use crate::output::{Printer, Status, data};
@@ -33,35 +33,52 @@ struct Input {
 /// The model or an output folder is at fault, or the run was stopped. What is wrong with single pictures is in their
 /// records.
 pub fn run(args: &Predict, printer: Printer) -> Result<Status> {
-    let detector = load_detector(&args.model)?;
-    let heatmaps = Heatmaps::new(args.heatmaps.as_deref(), &detector)?;
+    let model = model_file::open(&args.model)?;
     let inputs = list(&args.inputs);
+    // The first picture is read while the model is made ready.
+    let options = model.decode_options();
+    let first = || inputs.first().filter(|i| i.error.is_none()).map(|i| read_rgb(&i.path, &options));
+    let (detector, first) = rayon::join(|| model.into_detector(), first);
+    let (detector, first) = (detector?, Mutex::new(first));
+    let heatmaps = Heatmaps::new(args.heatmaps.as_deref(), &detector)?;
     let writer = Writer::new(args.format, inputs.iter().map(|i| i.path.as_path()));
-    let quiet = inputs.len() == 1;
-    let progress = Progress::new(if quiet { Printer::Quiet } else { printer.beside_data() });
+    // One picture on all cores; many of them side by side, one on each.
+    let alone = inputs.len() == 1;
+    let threads = if alone { Threads::All } else { Threads::One };
+    let progress = Progress::new(if alone { Printer::Quiet } else { printer.beside_data() });
 
     let (mut failed, mut anomalous) = (0, 0);
     let mut open = data(&writer.header()?)?;
     progress.begin("predicting", inputs.len() as u64, "pictures");
-    'all: for part in inputs.chunks(rayon::current_num_threads()) {
+    let work = |scratch: &mut Scratch, input: &Input| {
+        let is_first = std::ptr::eq(input, &inputs[0]);
+        let read = is_first.then(|| first.lock().unwrap_or_else(PoisonError::into_inner).take()).flatten();
+        judge(&detector, input, read, heatmaps.as_ref(), scratch, threads)
+    };
+    let each = |_: &Input, (record, warning): (Record, Option<Error>)| {
         if progress.interrupted() {
             return Err(Error::new(ErrorKind::Interrupted, "prediction was stopped"));
         }
-        for (record, warning) in judge_all(&detector, part, heatmaps.as_ref()) {
-            if !open {
-                break 'all;
-            }
-            match &record {
-                Record::Judged(j) => anomalous += usize::from(j.verdict == Verdict::Anomalous),
-                Record::Failed { .. } => failed += 1,
-            }
-            if let Some(e) = warning {
-                failed += 1;
-                progress.warn(&chain(&e));
-            }
-            open = data(&writer.record(&record)?)?;
-            progress.advance(1);
+        if !open {
+            return Ok(false);
         }
+        match &record {
+            Record::Judged(j) => anomalous += usize::from(j.verdict == Verdict::Anomalous),
+            Record::Failed { .. } => failed += 1,
+        }
+        if let Some(e) = warning {
+            failed += 1;
+            progress.warn(&chain(&e));
+        }
+        open = data(&writer.record(&record)?)?;
+        progress.advance(1);
+        Ok(true)
+    };
+    if alone {
+        let mut each = each;
+        each(&inputs[0], work(&mut Scratch::default(), &inputs[0]))?;
+    } else {
+        in_order(&inputs, Scratch::default, work, each)?;
     }
     progress.end();
     if failed > 0 {
@@ -92,26 +109,11 @@ fn list(paths: &[PathBuf]) -> Vec<Input> {
     inputs
 }
 
-/// Judges a few pictures side by side, one on all cores. The answers do not depend on which.
-fn judge_all(
-    detector: &Detector,
-    inputs: &[Input],
-    heatmaps: Option<&Heatmaps>,
-) -> Vec<(Record, Option<Error>)> {
-    if let [input] = inputs {
-        return vec![judge(detector, input, heatmaps, &mut Scratch::default(), Threads::All)];
-    }
-    inputs
-        .par_iter()
-        .with_max_len(1)
-        .map_init(Scratch::default, |scratch, input| judge(detector, input, heatmaps, scratch, Threads::One))
-        .collect()
-}
-
-/// The record of a picture, and what went wrong beside it.
+/// The record of a picture, and what went wrong beside it; `read` is the picture where it was read before.
 fn judge(
     detector: &Detector,
     input: &Input,
+    read: Option<Result<Rgb8>>,
     heatmaps: Option<&Heatmaps>,
     scratch: &mut Scratch,
     threads: Threads,
@@ -120,7 +122,8 @@ fn judge(
     if let Some(e) = &input.error {
         return failed(e);
     }
-    let judged = read_rgb(&input.path, &detector.decode_options()).and_then(|picture| {
+    let read = read.unwrap_or_else(|| read_rgb(&input.path, &detector.decode_options()));
+    let judged = read.and_then(|picture| {
         let prediction = detector.predict(&picture, scratch, threads)?;
         Ok((picture, prediction))
     });

@@ -8,9 +8,10 @@
 //!
 //! Source: Tan and Le, "EfficientNet", ICML 2019; the Lite variants of the TensorFlow TPU repository.
 
-use pbas_nn::graph::{Activation, BatchNorm, Graph, NodeId, Op, Padding, Window, fold_batch_norm};
-use pbas_nn::weights::{NamedTensors, Tensor};
+use pbas_nn::graph::{Activation, Graph, NodeId, Op, Padding, Window};
+use pbas_nn::weights::NamedTensors;
 
+use super::folded::{Folded, folded, tensor};
 use crate::{Error, Result};
 
 /// Added to the variance in every BatchNorm.
@@ -121,7 +122,6 @@ fn inverted_bottleneck(
 }
 
 /// A convolution (depthwise by its name) with its BatchNorm folded in, or with a bias where that was done already.
-/// Torch keeps weights as `[out, in, row, column]`; they become the layouts of [`Op`].
 fn convolution(
     graph: &mut Graph,
     tensors: &NamedTensors,
@@ -131,74 +131,25 @@ fn convolution(
     step: Step,
     activation: Activation,
 ) -> Result<NodeId> {
-    let weight = tensor(tensors, &format!("{name}.weight"))?;
-    let [out, inner, kernel, columns] = weight.shape[..] else {
-        return Err(Error::input(format!(
-            "tensor `{name}.weight`: expected 4 axes, found {:?}",
-            weight.shape
-        )));
-    };
-    if kernel != columns {
-        return Err(Error::input(format!(
-            "tensor `{name}.weight`: expected a square kernel, found {:?}",
-            weight.shape
-        )));
-    }
-    let (scale, bias) = match tensors.get(&format!("{name}.bias")) {
-        Some(bias) => (vec![1.0; out], bias.data.clone()),
-        None => {
-            let part = |what: &str| -> Result<&[f32]> {
-                let full = format!("{bn}.{what}");
-                let t = tensor(tensors, &full)?;
-                if t.data.len() != out {
-                    let found = t.data.len();
-                    return Err(Error::input(format!(
-                        "tensor `{full}`: expected {out} values, found {found}"
-                    )));
-                }
-                Ok(&t.data)
-            };
-            let (weight, bias) = (part("weight")?, part("bias")?);
-            let (mean, var) = (part("running_mean")?, part("running_var")?);
-            fold_batch_norm(BatchNorm { weight, bias, mean, var, eps: BATCH_NORM_EPS })
-        }
-    };
-    if bias.len() != out {
-        return Err(Error::input(format!(
-            "tensor `{name}.bias`: expected {out} values, found {}",
-            bias.len()
-        )));
-    }
+    let Folded { out, inner, kernel, weight, bias } = folded(tensors, name, bn, BATCH_NORM_EPS)?;
     // Either way a map of `n` rows becomes one of `ceil(n / stride)`.
     let even = step.symmetric && step.stride > 1 && kernel % 2 == 1;
     let padding = if even { Padding::Even(kernel / 2) } else { Padding::Same };
     let window = Window { kernel, stride: step.stride, padding };
-    let at = |o: usize, i: usize, k: usize| weight.data[(o * inner + i) * kernel * kernel + k] * scale[o];
-    let taps = kernel * kernel;
     let op = if name.ends_with("_depthwise_conv") {
         if inner != 1 {
             return Err(Error::input(format!(
-                "tensor `{name}.weight`: expected [{out}, 1, k, k], found {:?}",
-                weight.shape
+                "tensor `{name}.weight`: expected [{out}, 1, k, k], found [{out}, {inner}, {kernel}, {kernel}]"
             )));
         }
-        let weight = (0..taps)
-            .flat_map(|k| (0..out).map(move |o| (o, k)))
-            .map(|(o, k)| at(o, 0, k))
+        let taps = kernel * kernel;
+        let by_tap = (0..taps)
+            .flat_map(|k| (0..out).map(move |o| o * taps + k))
+            .map(|at| weight[at])
             .collect::<Vec<_>>();
-        Op::DepthwiseConv2d { window, weight: weight.into(), bias, activation }
+        Op::DepthwiseConv2d { window, weight: by_tap.into(), bias, activation }
     } else {
-        let mut packed = Vec::with_capacity(weight.data.len());
-        for o in 0..out {
-            for k in 0..taps {
-                packed.extend((0..inner).map(|i| at(o, i, k)));
-            }
-        }
-        Op::Conv2d { window, out_channels: out, weight: packed.into(), bias, activation }
+        Op::Conv2d { window, out_channels: out, weight: weight.into(), bias, activation }
     };
     Ok(graph.push(name, op, &[input])?)
-}
-
-fn tensor<'t>(tensors: &'t NamedTensors, name: &str) -> Result<&'t Tensor> {
-    tensors.get(name).ok_or_else(|| Error::input(format!("tensor `{name}` is missing")))
 }

@@ -3,6 +3,8 @@
 //! The architecture is recognised by the tensors themselves; nobody has to say which file it is.
 
 mod efficientnet_lite;
+mod folded;
+mod resnet;
 
 use std::path::Path;
 
@@ -31,7 +33,7 @@ pub struct Backbone {
 /// What a model file keeps about its backbone.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BackboneInfo {
-    /// Architecture, for instance `efficientnet_lite0`.
+    /// Architecture, for instance `efficientnet_lite0` or `wide_resnet50_2`.
     pub name: String,
     /// How the network wants its pictures.
     pub normalization: Normalization,
@@ -81,20 +83,26 @@ impl Backbone {
     /// # Errors
     /// Tensors of no known architecture, or of sizes that do not fit together.
     pub fn from_tensors(tensors: &NamedTensors) -> Result<Self> {
-        if !tensors.contains_key("_conv_stem.weight") {
+        let (graph, name, normalization) = if tensors.contains_key("_conv_stem.weight") {
+            let (graph, name) = efficientnet_lite::build(tensors)?;
+            (graph, name, Normalization::LITE)
+        } else if tensors.contains_key("conv1.weight") && tensors.contains_key("layer1.0.conv1.weight") {
+            let (graph, name) = resnet::build(tensors)?;
+            (graph, name, Normalization::IMAGENET)
+        } else {
             let found: Vec<&str> = tensors.keys().take(3).map(String::as_str).collect();
             return Err(Error::unsupported(format!(
                 "expected the tensors of EfficientNet-Lite0, Lite1 or Lite2 (`_conv_stem.weight`, \
-                 `_blocks.0._depthwise_conv.weight`, ...), found {} tensors such as {}",
+                 `_blocks.0._depthwise_conv.weight`, ...) or of a ResNet (`conv1.weight`, \
+                 `layer1.0.conv1.weight`, ...), found {} tensors such as {}",
                 tensors.len(),
                 found.join(", ")
             )));
-        }
-        let (graph, name) = efficientnet_lite::build(tensors)?;
+        };
         infer(&graph, 64, 64)?; // Every mismatch is found here.
         let info = BackboneInfo {
             name,
-            normalization: Normalization::LITE,
+            normalization,
             source: String::new(),
             weights_sha256: String::new(),
             licence: "not stated; as the file's publisher says".into(),
@@ -105,7 +113,7 @@ impl Backbone {
     /// Names of the feature layers, finest first.
     #[must_use]
     pub fn feature_layers(&self) -> Vec<&str> {
-        self.graph.outputs().iter().map(|(n, _)| n.as_str()).filter(|n| n.starts_with("stride")).collect()
+        self.graph.outputs().iter().map(|(n, _)| n.as_str()).filter(|n| !n.starts_with("stage")).collect()
     }
 }
 

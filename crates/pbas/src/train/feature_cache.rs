@@ -14,6 +14,7 @@ use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::observer::Observer;
+use super::sweep::{BLOCK, each};
 use crate::backbone::hex;
 use crate::features::{ExtractScratch, Extractor, to_half};
 use crate::image::{DecodeOptions, decode_rgb};
@@ -148,11 +149,14 @@ impl FeatureCache {
     }
 
     /// All patch features of one picture, `[positions, dim]`.
-    pub fn gather_all(&self, view: usize, picture: usize, out: &mut [f32], scratch: &mut Vec<f32>) {
+    pub fn gather_all(&self, view: usize, picture: usize, out: &mut [f32], threads: Threads) {
         let dim = self.views[view].embedding.dim();
-        for (position, row) in out.chunks_exact_mut(dim).enumerate() {
-            self.gather(view, picture, position, row, scratch);
-        }
+        each(threads, out.chunks_mut(BLOCK * dim), |block, rows| {
+            let mut scratch = Vec::new();
+            for (position, row) in (block * BLOCK..).zip(rows.chunks_exact_mut(dim)) {
+                self.gather(view, picture, position, row, &mut scratch);
+            }
+        });
     }
 
     /// The pooled values of one picture ([`PatchEmbedding::pool`]), widened into `out`.

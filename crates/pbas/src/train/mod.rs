@@ -11,6 +11,7 @@ pub mod observer;
 pub mod params;
 pub mod refinement;
 pub mod step;
+mod sweep;
 pub mod synthesis;
 mod trainer;
 

@@ -1,6 +1,8 @@
 //! Optimisers as torch has them: Adam with coupled L2 for the projection, AdamW for the discriminator.
 
-use pbas_nn::linalg::vectorized;
+use pbas_nn::linalg::{Threads, vectorized};
+
+use super::sweep::each;
 
 /// Decay of the running mean of gradients.
 const BETA1: f32 = 0.9;
@@ -8,6 +10,8 @@ const BETA1: f32 = 0.9;
 const BETA2: f32 = 0.999;
 /// Added to the root of the second moment.
 const EPS: f32 = 1e-8;
+/// Weights of one piece of work: less is not worth another thread.
+const PIECE: usize = 1 << 15;
 
 /// How weight decay enters.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -39,7 +43,15 @@ impl Moments {
     ///
     /// # Panics
     /// If the lengths differ.
-    pub fn update(&mut self, weight: &mut [f32], gradient: &[f32], step: u64, rate: f32, decay: Decay) {
+    pub fn update(
+        &mut self,
+        weight: &mut [f32],
+        gradient: &[f32],
+        step: u64,
+        rate: f32,
+        decay: Decay,
+        threads: Threads,
+    ) {
         assert!(weight.len() == gradient.len() && weight.len() == self.first.len(), "one gradient a weight");
         let power = |beta: f32| 1.0 - f64::from(beta).powf(step as f64);
         let step_size = (f64::from(rate) / power(BETA1)) as f32;
@@ -48,14 +60,18 @@ impl Moments {
             Decay::Coupled(d) => (d, 1.0),
             Decay::Decoupled(d) => (0.0, 1.0 - rate * d),
         };
-        vectorized(|| {
-            let moments = self.first.iter_mut().zip(&mut self.second);
-            for ((w, g), (m, v)) in weight.iter_mut().zip(gradient).zip(moments) {
-                let g = g + coupled * *w;
-                *m += (1.0 - BETA1) * (g - *m);
-                *v = BETA2 * *v + (1.0 - BETA2) * g * g;
-                *w = keep * *w - step_size * *m / (v.sqrt() / root + EPS);
-            }
+        let moments = self.first.chunks_mut(PIECE).zip(self.second.chunks_mut(PIECE));
+        let parts = weight.chunks_mut(PIECE).zip(gradient.chunks(PIECE)).zip(moments);
+        each(threads, parts, |_, ((weight, gradient), (first, second))| {
+            vectorized(|| {
+                let moments = first.iter_mut().zip(second);
+                for ((w, g), (m, v)) in weight.iter_mut().zip(gradient).zip(moments) {
+                    let g = g + coupled * *w;
+                    *m += (1.0 - BETA1) * (g - *m);
+                    *v = BETA2 * *v + (1.0 - BETA2) * g * g;
+                    *w = keep * *w - step_size * *m / (v.sqrt() / root + EPS);
+                }
+            });
         });
     }
 }
@@ -73,7 +89,7 @@ mod tests {
             let mut fast = [1.0f32];
             let mut moments = Moments::zeros(1);
             for (t, g) in [(1, 0.2f64), (2, -0.4)] {
-                moments.update(&mut fast, &[g as f32], t, 0.1, decay);
+                moments.update(&mut fast, &[g as f32], t, 0.1, decay, Threads::All);
                 let g = match decay {
                     Decay::Coupled(d) => g + f64::from(d) * w,
                     Decay::Decoupled(d) => {

@@ -23,8 +23,10 @@
 //! `db1` is zero in exact arithmetic, since BatchNorm takes off whatever constant is added before it. It is set to zero:
 //! of the rounding noise that a sum would leave Adam would make full steps.
 
-use pbas_nn::linalg::{Mat, Threads, add_column_sums, dot, gemm_into, vectorized};
+use pbas_nn::linalg::{Mat, Threads, dot, gemm_into, vectorized};
 
+use super::step::add_to_rows;
+use super::sweep::{BLOCK, add_rows, add_sums, each};
 use crate::head::{BATCH_NORM_EPS, Discriminator, LEAKY_SLOPE, sigmoid};
 
 /// Weight of a batch in BatchNorm's running statistics.
@@ -75,6 +77,12 @@ pub struct Refinement {
     /// `h(c)` and later the gradient that falls on each centre, `[centres, hidden]`; empty for centres in the batch.
     center_hidden: Vec<f32>,
     unit: Vec<f32>,
+    /// Sums over blocks of rows, and the loss of each block.
+    partial: Vec<f32>,
+    block_loss: Vec<f64>,
+    /// Rows of the batch by their centre: those of centre `c` are `by_center[first[c]..first[c + 1]]`.
+    first: Vec<usize>,
+    by_center: Vec<usize>,
     /// Logits, `[2n]`.
     pub logits: Vec<f32>,
     /// Gradients of the discriminator.
@@ -97,7 +105,7 @@ impl Refinement {
         self.hidden.resize(rows * units, 0.0);
         self.unit.resize(rows * units, 0.0);
         self.forward_hidden(s, batch, threads);
-        let (mean, var) = self.batch_statistics(rows, units);
+        let (mean, var) = self.batch_statistics(rows, units, threads);
         let unbiased = rows as f32 / (rows as f32 - 1.0).max(1.0);
         for j in 0..units {
             s.running_mean[j] += BATCH_NORM_MOMENTUM * (mean[j] - s.running_mean[j]);
@@ -112,47 +120,60 @@ impl Refinement {
         }
         g.weight.resize(units * dim, 0.0);
         let norm = Norm { mean: &mean, inverse: &inverse, gain: &s.norm_weight, shift: &s.norm_bias };
-        let loss = vectorized(|| self.through_activation(&norm, &s.output, units));
+        let loss = self.through_activation(&norm, &s.output, units, threads);
         self.backward_hidden(s, batch, feature_gradient, threads);
         loss / n as f64
     }
 
     /// From `h` to the logits and the loss, and back to `dh`.
-    #[inline(always)]
-    fn through_activation(&mut self, norm: &Norm<'_>, output: &[f32], units: usize) -> f64 {
+    fn through_activation(&mut self, norm: &Norm<'_>, output: &[f32], units: usize, threads: Threads) -> f64 {
         let rows = self.hidden.len() / units;
         let n = rows / 2;
         let g = &mut self.gradient;
-        self.logits.clear();
-        let mut loss = 0.0f64;
-        let mut activated = vec![0.0f32; units];
-        // Sums over all rows are made of sums over blocks of 64: float32 sums of thousands of rows lose digits.
-        let mut block = vec![0.0f32; 3 * units];
-        let both = self.hidden.chunks_exact_mut(units).zip(self.unit.chunks_exact_mut(units));
-        for (r, (row, unit)) in both.enumerate() {
-            let logit = forward_row(row, unit, &mut activated, norm, output);
-            self.logits.push(logit);
-            let synthetic = r >= n;
-            let signed = if synthetic { -f64::from(logit) } else { f64::from(logit) };
-            loss += signed.max(0.0) + (-signed.abs()).exp().ln_1p();
-            let q = (sigmoid(logit) - if synthetic { 1.0 } else { 0.0 }) / n as f32;
-            backward_row(row, unit, &activated, output, q, &mut block);
-            if (r + 1) % 64 == 0 || r + 1 == rows {
-                let sums = [&mut g.output, &mut g.norm_weight, &mut g.norm_bias];
-                for (sum, part) in sums.into_iter().zip(block.chunks_exact_mut(units)) {
-                    sum.iter_mut().zip(part).for_each(|(s, p)| *s += std::mem::take(p));
+        self.logits.resize(rows, 0.0);
+        let blocks = rows.div_ceil(BLOCK);
+        // Of each block: the sums for `w2`, `g` and `b`, and a row of activated values.
+        self.partial.resize(blocks * 4 * units, 0.0);
+        self.block_loss.resize(blocks, 0.0);
+        let values = self.hidden.chunks_mut(BLOCK * units).zip(self.unit.chunks_mut(BLOCK * units));
+        let sums = self.partial.chunks_exact_mut(4 * units).zip(&mut self.block_loss);
+        let parts = values.zip(self.logits.chunks_mut(BLOCK)).zip(sums);
+        each(threads, parts, |block, (((hidden, unit), logits), (sums, loss))| {
+            vectorized(|| {
+                sums.fill(0.0);
+                *loss = 0.0;
+                let (sums, activated) = sums.split_at_mut(3 * units);
+                let both = hidden.chunks_exact_mut(units).zip(unit.chunks_exact_mut(units));
+                for (r, ((row, unit), logit)) in both.zip(logits).enumerate() {
+                    *logit = forward_row(row, unit, activated, norm, output);
+                    let synthetic = block * BLOCK + r >= n;
+                    let signed = if synthetic { -f64::from(*logit) } else { f64::from(*logit) };
+                    *loss += signed.max(0.0) + (-signed.abs()).exp().ln_1p();
+                    let q = (sigmoid(*logit) - if synthetic { 1.0 } else { 0.0 }) / n as f32;
+                    backward_row(row, unit, activated, output, q, sums);
                 }
-            }
+            });
+        });
+        for sums in self.partial.chunks_exact(4 * units) {
+            add_rows(&mut g.output, &sums[..units]);
+            add_rows(&mut g.norm_weight, &sums[units..2 * units]);
+            add_rows(&mut g.norm_bias, &sums[2 * units..3 * units]);
         }
         let (by_gain, by_shift) = (&g.norm_weight[..units], &g.norm_bias[..units]);
         let (gain, inverse) = (&norm.gain[..units], &norm.inverse[..units]);
         let scale = 1.0 / rows as f32;
-        for (row, unit) in self.hidden.chunks_exact_mut(units).zip(self.unit.chunks_exact(units)) {
-            for j in 0..units {
-                row[j] = gain[j] * inverse[j] * (row[j] - (by_shift[j] + unit[j] * by_gain[j]) * scale);
-            }
-        }
-        loss
+        let parts = self.hidden.chunks_mut(BLOCK * units).zip(self.unit.chunks(BLOCK * units));
+        each(threads, parts, |_, (hidden, unit)| {
+            vectorized(|| {
+                for (row, unit) in hidden.chunks_exact_mut(units).zip(unit.chunks_exact(units)) {
+                    for j in 0..units {
+                        row[j] =
+                            gain[j] * inverse[j] * (row[j] - (by_shift[j] + unit[j] * by_gain[j]) * scale);
+                    }
+                }
+            });
+        });
+        self.block_loss.iter().sum()
     }
 
     /// `h` of normal rows by a product, of synthetic rows from those and the centres'.
@@ -162,9 +183,7 @@ impl Refinement {
         let first_layer = |rows: &[f32], out: &mut [f32]| {
             let weight = Mat::new(&s.weight, units, dim).t();
             gemm_into(out, Mat::new(rows, rows.len() / dim, dim), weight, false, threads);
-            for row in out.chunks_exact_mut(units) {
-                row.iter_mut().zip(&s.bias).for_each(|(h, b)| *h += b);
-            }
+            add_to_rows(out, &s.bias, threads);
         };
         let (normal, synthetic) = self.hidden.split_at_mut(n * units);
         first_layer(batch.normal, normal);
@@ -176,14 +195,16 @@ impl Refinement {
                 &self.center_hidden
             }
         };
-        vectorized(|| {
-            for (i, out) in synthetic.chunks_exact_mut(units).enumerate() {
-                let (h, f) = (&normal[i * units..(i + 1) * units], batch.factors[i]);
-                let c = &centers[batch.nearest[i] * units..(batch.nearest[i] + 1) * units];
-                for ((o, h), c) in out.iter_mut().zip(h).zip(c) {
-                    *o = h + f * (h - c);
+        each(threads, synthetic.chunks_mut(BLOCK * units), |block, rows| {
+            vectorized(|| {
+                for (i, out) in (block * BLOCK..).zip(rows.chunks_exact_mut(units)) {
+                    let (h, f) = (&normal[i * units..(i + 1) * units], batch.factors[i]);
+                    let c = &centers[batch.nearest[i] * units..(batch.nearest[i] + 1) * units];
+                    for ((o, h), c) in out.iter_mut().zip(h).zip(c) {
+                        *o = h + f * (h - c);
+                    }
                 }
-            }
+            });
         });
     }
 
@@ -198,7 +219,10 @@ impl Refinement {
         let (dim, units) = (s.dim, s.hidden);
         let n = batch.nearest.len();
         let (normal, synthetic) = self.hidden.split_at_mut(n * units);
-        vectorized(|| normal.iter_mut().zip(synthetic.iter()).for_each(|(a, b)| *a += b));
+        let parts = normal.chunks_mut(BLOCK * units).zip(synthetic.chunks(BLOCK * units));
+        each(threads, parts, |_, (normal, synthetic)| {
+            vectorized(|| normal.iter_mut().zip(synthetic).for_each(|(a, b)| *a += b));
+        });
         gemm_into(
             feature_gradient,
             Mat::new(normal, n, units),
@@ -207,23 +231,38 @@ impl Refinement {
             threads,
         );
         // f dh~ goes to the feature's own row and, negative, to its centre's.
-        vectorized(|| {
-            let rows = synthetic.chunks_exact_mut(units).zip(normal.chunks_exact_mut(units));
-            for ((row, own), f) in rows.zip(batch.factors) {
-                row.iter_mut().for_each(|v| *v *= f);
-                own.iter_mut().zip(row.iter()).for_each(|(o, v)| *o += v);
-            }
+        let parts = synthetic.chunks_mut(BLOCK * units).zip(normal.chunks_mut(BLOCK * units));
+        each(threads, parts.zip(batch.factors.chunks(BLOCK)), |_, ((synthetic, normal), factors)| {
+            vectorized(|| {
+                let rows = synthetic.chunks_exact_mut(units).zip(normal.chunks_exact_mut(units));
+                for ((row, own), f) in rows.zip(factors) {
+                    for (v, o) in row.iter_mut().zip(own) {
+                        *v *= f;
+                        *o += *v;
+                    }
+                }
+            });
         });
+        let count = match batch.centers {
+            CenterRows::Batch => n,
+            CenterRows::Other(rows) => rows.len() / dim,
+        };
+        by_center(&mut self.first, &mut self.by_center, batch.nearest, count);
+        let (first, by_center) = (&self.first, &self.by_center);
         self.center_hidden.fill(0.0);
         let falls_on: &mut [f32] = match batch.centers {
             CenterRows::Batch => normal,
             CenterRows::Other(_) => &mut self.center_hidden,
         };
-        vectorized(|| {
-            for (row, &c) in synthetic.chunks_exact(units).zip(batch.nearest) {
-                let target = &mut falls_on[c * units..(c + 1) * units];
-                target.iter_mut().zip(row).for_each(|(t, v)| *t -= v);
-            }
+        each(threads, falls_on.chunks_mut(BLOCK * units), |block, targets| {
+            vectorized(|| {
+                for (c, target) in (block * BLOCK..count).zip(targets.chunks_exact_mut(units)) {
+                    for &i in &by_center[first[c]..first[c + 1]] {
+                        let row = &synthetic[i * units..(i + 1) * units];
+                        target.iter_mut().zip(row).for_each(|(t, v)| *t -= v);
+                    }
+                }
+            });
         });
         let g = &mut self.gradient.weight;
         gemm_into(g, Mat::new(normal, n, units).t(), Mat::new(batch.normal, n, dim), false, threads);
@@ -235,25 +274,33 @@ impl Refinement {
     }
 
     /// Mean and biased variance of each hidden unit over the batch, in two passes.
-    fn batch_statistics(&self, rows: usize, units: usize) -> (Vec<f32>, Vec<f32>) {
-        let mut mean = vec![0.0f32; units];
-        add_column_sums(&mut mean, &self.hidden);
+    fn batch_statistics(&mut self, rows: usize, units: usize, threads: Threads) -> (Vec<f32>, Vec<f32>) {
+        let (mut mean, mut var) = (vec![0.0f32; units], vec![0.0f32; units]);
+        add_sums(&mut mean, &self.hidden, &mut self.partial, threads, |h, _| h);
         mean.iter_mut().for_each(|m| *m /= rows as f32);
-        let (mut var, mut block) = (vec![0.0f32; units], vec![0.0f32; units]);
-        vectorized(|| {
-            for chunk in self.hidden.chunks(64 * units) {
-                block.fill(0.0);
-                for row in chunk.chunks_exact(units) {
-                    for ((b, h), m) in block.iter_mut().zip(row).zip(&mean) {
-                        *b += (h - m) * (h - m);
-                    }
-                }
-                var.iter_mut().zip(&block).for_each(|(v, b)| *v += b);
-            }
+        let by_mean = &mean[..];
+        add_sums(&mut var, &self.hidden, &mut self.partial, threads, |h, j| {
+            (h - by_mean[j]) * (h - by_mean[j])
         });
         var.iter_mut().for_each(|v| *v /= rows as f32);
         (mean, var)
     }
+}
+
+/// Sorts rows by their centre, rows of one centre in order.
+fn by_center(first: &mut Vec<usize>, sorted: &mut Vec<usize>, nearest: &[usize], count: usize) {
+    first.clear();
+    first.resize(count + 1, 0);
+    nearest.iter().for_each(|&c| first[c + 1] += 1);
+    (0..count).for_each(|c| first[c + 1] += first[c]);
+    sorted.resize(nearest.len(), 0);
+    // Each place is taken from the front; afterwards `first[c]` is where centre `c + 1` begins.
+    for (i, &c) in nearest.iter().enumerate() {
+        sorted[first[c]] = i;
+        first[c] += 1;
+    }
+    first.rotate_right(1);
+    first[0] = 0;
 }
 
 /// BatchNorm of one batch, each `[hidden]`.

@@ -1,11 +1,12 @@
 //! One training step: ABL, AFS and RBO on one batch, one summed loss, one update of both parts of the head.
 
-use pbas_nn::linalg::{Mat, Threads, add_column_sums, gemm_into, vectorized};
+use pbas_nn::linalg::{Mat, Threads, gemm_into, vectorized};
 
 use super::boundary::Boundary;
 use super::centers::{Centers, nearest_neighbour};
 use super::params::{Decay, Moments};
 use super::refinement::{CenterRows, Refinement, RefinementBatch};
+use super::sweep::{BLOCK, add_sums, each};
 use super::synthesis::ray_factors;
 use crate::head::{Head, Projection};
 
@@ -65,6 +66,8 @@ pub struct HeadTrainer {
     /// How far each anomaly lies beyond its feature, `[n]`.
     factors: Vec<f32>,
     projection_gradient: Vec<f32>,
+    /// Sums over blocks of rows.
+    partial: Vec<f32>,
 }
 
 impl HeadTrainer {
@@ -86,6 +89,7 @@ impl HeadTrainer {
             nearest: Vec::new(),
             factors: Vec::new(),
             projection_gradient: Vec::new(),
+            partial: Vec::new(),
         }
     }
 
@@ -102,7 +106,7 @@ impl HeadTrainer {
         threads: Threads,
     ) -> StepLosses {
         let losses = self.losses_and_gradients(batch, centers, scales, rates.boundary_weight, threads);
-        self.update(rates);
+        self.update(rates, threads);
         losses
     }
 
@@ -125,14 +129,14 @@ impl HeadTrainer {
         let center_rows = match centers {
             BatchCenters::Fixed(c) => {
                 self.nearest = c.nearest_by_cosine(normal, threads);
-                self.boundary.measure(normal, &c.data, &self.nearest, dim);
+                self.boundary.measure(normal, &c.data, &self.nearest, dim, threads);
                 CenterRows::Other(&c.data)
             }
             BatchCenters::Neighbours { candidates, identity } => {
                 let bank = candidates.min(n);
                 let (rows, own) = (&normal[..bank * dim], &identity[..bank]);
                 self.nearest = nearest_neighbour(normal, identity, rows, own, dim, threads);
-                self.boundary.measure(normal, rows, &self.nearest, dim);
+                self.boundary.measure(normal, rows, &self.nearest, dim, threads);
                 CenterRows::Batch
             }
         };
@@ -141,17 +145,17 @@ impl HeadTrainer {
             RefinementBatch { normal, centers: center_rows, nearest: &self.nearest, factors: &self.factors };
         let dx = &mut self.feature_gradient;
         let refinement = self.refinement.run(&mut self.head.discriminator, chosen, dx, threads);
-        self.boundary.add_gradient(dx, dim, boundary_weight);
+        self.boundary.add_gradient(dx, dim, boundary_weight, threads);
         // P(z) = W z + b:  dW = dx^T z,  db = sum dx.
         self.projection_gradient.resize(dim * dim + dim, 0.0);
         let (weight, bias) = self.projection_gradient.split_at_mut(dim * dim);
         gemm_into(weight, Mat::new(dx, n, dim).t(), Mat::new(batch, n, dim), false, threads);
         bias.fill(0.0);
-        add_column_sums(bias, dx);
+        add_sums(bias, dx, &mut self.partial, threads, |v, _| v);
         StepLosses { boundary: f64::from(self.boundary.mean_radius), refinement }
     }
 
-    fn update(&mut self, rates: Rates) {
+    fn update(&mut self, rates: Rates, threads: Threads) {
         self.steps += 1;
         let dim = self.head.projection.dim;
         let (weight, bias) = self.projection_gradient.split_at(dim * dim);
@@ -169,7 +173,7 @@ impl HeadTrainer {
             (&mut s.output, &g.output, rates.discriminator, decoupled),
         ];
         for ((tensor, gradient, rate, decay), moments) in parts.into_iter().zip(&mut self.moments) {
-            moments.update(tensor, gradient, self.steps, rate, decay);
+            moments.update(tensor, gradient, self.steps, rate, decay, threads);
         }
     }
 
@@ -184,10 +188,17 @@ impl HeadTrainer {
 pub fn project(out: &mut [f32], p: &Projection, z: &[f32], threads: Threads) {
     let n = z.len() / p.dim;
     gemm_into(out, Mat::new(z, n, p.dim), Mat::new(&p.weight, p.dim, p.dim).t(), false, threads);
-    vectorized(|| {
-        for row in out.chunks_exact_mut(p.dim) {
-            row.iter_mut().zip(&p.bias).for_each(|(o, b)| *o += b);
-        }
+    add_to_rows(out, &p.bias, threads);
+}
+
+/// Adds a bias to every row.
+pub(super) fn add_to_rows(rows: &mut [f32], bias: &[f32], threads: Threads) {
+    each(threads, rows.chunks_mut(BLOCK * bias.len()), |_, rows| {
+        vectorized(|| {
+            for row in rows.chunks_exact_mut(bias.len()) {
+                row.iter_mut().zip(bias).for_each(|(o, b)| *o += b);
+            }
+        });
     });
 }
 

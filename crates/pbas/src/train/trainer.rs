@@ -200,9 +200,9 @@ impl HeadJob<'_> {
             Batch::Pictures(n) => n,
             Batch::Patches(_) => 8,
         };
-        let (mut features, mut scratch, mut centers) = (Vec::new(), Vec::new(), None::<Centers>);
+        let (mut features, mut centers) = (Vec::new(), None::<Centers>);
         for pictures in self.pictures.chunks(size) {
-            self.whole_pictures(pictures, &mut features, &mut scratch);
+            self.whole_pictures(pictures, &mut features);
             if let Some(scale) = scale {
                 scale.apply(&mut features);
             }
@@ -218,12 +218,12 @@ impl HeadJob<'_> {
     }
 
     /// All patches of some pictures, `[pictures * positions, dim]`.
-    fn whole_pictures(&self, pictures: &[usize], features: &mut Vec<f32>, scratch: &mut Vec<f32>) {
+    fn whole_pictures(&self, pictures: &[usize], features: &mut Vec<f32>) {
         let embedding = self.cache.embedding(self.view);
         let len = embedding.positions() * embedding.dim();
         features.resize(pictures.len() * len, 0.0);
         for (&picture, out) in pictures.iter().zip(features.chunks_exact_mut(len)) {
-            self.cache.gather_all(self.view, picture, out, scratch);
+            self.cache.gather_all(self.view, picture, out, self.threads);
         }
     }
 
@@ -237,7 +237,7 @@ impl HeadJob<'_> {
                 let mut order = self.pictures.to_vec();
                 order.shuffle(&mut stream(self.seed, Stream::Epoch, self.view, self.head, epoch));
                 let pictures = &order[part * size..order.len().min((part + 1) * size)];
-                self.whole_pictures(pictures, &mut batch.features, &mut batch.scratch);
+                self.whole_pictures(pictures, &mut batch.features);
                 let each = |&p: &usize| (0..positions).map(move |i| (p * positions + i) as u64);
                 batch.identity = pictures.iter().flat_map(each).collect();
             }

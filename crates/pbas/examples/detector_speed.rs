@@ -1,0 +1,87 @@
+//! Times a detector from picture file to verdict, on demand, so that a bench can take turns with other programs.
+//!
+//! `cargo run --release -p pbas --example detector_speed -- MODEL PICTURE THREADS`
+//!
+//! MODEL: a model file; or `paper`, for a model of the published shapes with random weights (WideResNet50-2, 1,536 entries a
+//! feature, 1,024 hidden units, 288 x 288 pixels). Prints `ready`; then, for every line `go` on standard input, reads and judges the
+//! picture and prints the milliseconds that it took, a JSON number on a line of its own. Ends at the end of the input.
+
+#[path = "../tests/common/networks.rs"]
+mod networks;
+
+use std::error::Error;
+use std::io::{BufRead, Write};
+use std::path::Path;
+use std::time::Instant;
+
+use pbas::backbone::Backbone;
+use pbas::detector::Scratch;
+use pbas::features::{ExtractScratch, Extractor};
+use pbas::head::{GridHead, Head};
+use pbas::image::{DecodeOptions, read_rgb};
+use pbas::preprocess::{Geometry, InputSize};
+use pbas::score::SmoothUpsampler;
+use pbas::settings::{Preset, Settings};
+use pbas::view::MAP_SIGMA;
+use pbas::{Threads, model_file};
+use rand::SeedableRng;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let [model, picture, threads] = &args[..] else {
+        return Err("usage: detector_speed MODEL|paper PICTURE THREADS".into());
+    };
+    rayon::ThreadPoolBuilder::new().num_threads(threads.parse()?).build_global()?;
+    let picture = Path::new(picture);
+    let mut judge: Box<dyn FnMut() -> pbas::Result<f64>> = if model == "paper" {
+        paper(picture)?
+    } else {
+        let detector = model_file::open(Path::new(model))?.into_detector()?;
+        let mut scratch = Scratch::default();
+        Box::new(move || {
+            let pixels = read_rgb(picture, &detector.decode_options())?;
+            Ok(detector.predict(&pixels, &mut scratch, Threads::All)?.image_score)
+        })
+    };
+    judge()?;
+    println!("ready");
+    for line in std::io::stdin().lock().lines() {
+        match line?.trim() {
+            "go" => {
+                let start = Instant::now();
+                std::hint::black_box(judge()?);
+                println!("{}", start.elapsed().as_secs_f64() * 1e3);
+            }
+            other => return Err(format!("expected `go`, found `{other}`").into()),
+        }
+        std::io::stdout().flush()?;
+    }
+    Ok(())
+}
+
+/// The parts of a detector of the published shapes, one after the other: a model that no training made has no threshold.
+fn paper(picture: &Path) -> pbas::Result<Box<dyn FnMut() -> pbas::Result<f64> + '_>> {
+    let settings = Settings::preset(Preset::Paper);
+    let backbone = Backbone::from_tensors(&networks::WIDE_RESNET50_2.layers(3).random(1))?;
+    let size = InputSize::square(288);
+    let layers = ["layer2", "layer3"].map(String::from);
+    let geometry = Geometry { fit: settings.fit, size };
+    let extractor = Extractor::new(&backbone, geometry, &layers, settings.pooling)?;
+    let embedding = extractor.embedding();
+    let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(0);
+    let head = Head::initial(embedding.dim(), settings.head.hidden, &mut rng);
+    let grid = GridHead::new(&[&head], embedding)?;
+    let (h, w) = embedding.grid();
+    let upsampler = SmoothUpsampler::new(h, w, size.height, size.width, MAP_SIGMA)?;
+    let mut scratch = ExtractScratch::default();
+    let options = DecodeOptions { apply_orientation: false, ..DecodeOptions::default() };
+    Ok(Box::new(move || {
+        let pixels = read_rgb(picture, &options)?;
+        let (pooled, _) = extractor.extract(&pixels, &mut scratch, Threads::All)?;
+        let scores: Vec<f32> =
+            grid.logits(&pooled, Threads::All).into_iter().map(pbas::head::sigmoid).collect();
+        let map = upsampler.apply(&scores)?;
+        let highest = scores.iter().copied().fold(0.0, f32::max);
+        Ok(f64::from(highest) + 0.0 * f64::from(map.values[0]))
+    }))
+}

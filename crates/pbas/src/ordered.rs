@@ -1,0 +1,164 @@
+//! Work on many items side by side, its results in order, and few of them at a time.
+//!
+//! Reading a picture, the network on the one before and whatever becomes of the results run beside each other: a thread that is
+//! done takes the next item, and nobody waits for a whole group. Memory stays flat, since no thread runs further ahead of the
+//! caller than a few items.
+
+use std::collections::BTreeMap;
+use std::sync::{Condvar, Mutex, PoisonError, mpsc};
+
+use crate::Result;
+
+/// Items that may be begun before an earlier one is handed on, for each thread.
+const AHEAD: usize = 2;
+
+/// How far the work is.
+#[derive(Default)]
+struct Progress {
+    /// Next item to begin.
+    next: usize,
+    /// Items handed to the caller.
+    handed: usize,
+    /// No more is to be begun.
+    stop: bool,
+}
+
+/// Does `work` on every item, on the threads of the current rayon pool with a scratch of `init` each, and hands the results to
+/// `each` on the calling thread, in the order of the items. `each` says whether to go on.
+///
+/// # Errors
+/// The first error of `each`; what is not begun by then never is.
+pub fn in_order<T: Sync, S, R: Send>(
+    items: &[T],
+    init: impl Fn() -> S + Sync,
+    work: impl Fn(&mut S, &T) -> R + Sync,
+    mut each: impl FnMut(&T, R) -> Result<bool>,
+) -> Result<()> {
+    // A thread of the pool that waited for the others would keep them from running.
+    if rayon::current_thread_index().is_some() {
+        let mut scratch = init();
+        for item in items {
+            if !each(item, work(&mut scratch, item))? {
+                break;
+            }
+        }
+        return Ok(());
+    }
+    let threads = rayon::current_num_threads();
+    let (progress, turn) = (Mutex::new(Progress::default()), Condvar::new());
+    let stop = || {
+        progress.lock().unwrap_or_else(PoisonError::into_inner).stop = true;
+        turn.notify_all();
+    };
+    /// Whoever leaves, by a panic too, must not let others wait for it.
+    struct OnPanic<F: Fn()>(F);
+    impl<F: Fn()> Drop for OnPanic<F> {
+        fn drop(&mut self) {
+            if std::thread::panicking() {
+                (self.0)();
+            }
+        }
+    }
+    let next = || {
+        let mut p = progress.lock().unwrap_or_else(PoisonError::into_inner);
+        while !p.stop && p.next < items.len() && p.next >= p.handed + AHEAD * threads {
+            p = turn.wait(p).unwrap_or_else(PoisonError::into_inner);
+        }
+        let begin = !p.stop && p.next < items.len();
+        p.next += usize::from(begin);
+        begin.then(|| p.next - 1)
+    };
+    rayon::in_place_scope(|scope| {
+        let (sender, results) = mpsc::channel();
+        for _ in 0..threads.min(items.len()) {
+            let (sender, next, stop, init, work) = (sender.clone(), &next, &stop, &init, &work);
+            scope.spawn(move |_| {
+                let _guard = OnPanic(stop);
+                let mut scratch = init();
+                while let Some(i) = next() {
+                    if sender.send((i, work(&mut scratch, &items[i]))).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        let _guard = OnPanic(&stop);
+        let (mut early, mut handed) = (BTreeMap::new(), 0);
+        for (i, result) in results {
+            early.insert(i, result);
+            while let Some(result) = early.remove(&handed) {
+                let go_on = each(&items[handed], result);
+                handed += 1;
+                if !matches!(go_on, Ok(true)) {
+                    stop();
+                    return go_on.map(|_| ());
+                }
+                progress.lock().unwrap_or_else(PoisonError::into_inner).handed = handed;
+                turn.notify_all();
+            }
+        }
+        Ok(())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::Error;
+
+    #[test]
+    fn results_come_in_order_and_nobody_runs_far_ahead() {
+        let items: Vec<usize> = (0..300).collect();
+        let (begun, handed) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let most = AHEAD * rayon::current_num_threads();
+        let mut found = Vec::new();
+        let work = |scratch: &mut usize, &i: &usize| {
+            let ahead = begun.fetch_add(1, Ordering::SeqCst) + 1 - handed.load(Ordering::SeqCst);
+            assert!(ahead <= most + 1, "{ahead} items at a time");
+            *scratch += 1;
+            // Uneven work.
+            (0..(i * 7919) % 1000).fold(i, |a, b| std::hint::black_box(a ^ b ^ b))
+        };
+        in_order(
+            &items,
+            || 0usize,
+            work,
+            |&i, r| {
+                handed.fetch_add(1, Ordering::SeqCst);
+                found.push((i, r));
+                Ok(true)
+            },
+        )
+        .unwrap();
+        assert_eq!(found, items.iter().map(|&i| (i, i)).collect::<Vec<_>>());
+        in_order(&Vec::<usize>::new(), || (), |(), _| (), |_, ()| panic!("there is nothing")).unwrap();
+    }
+
+    #[test]
+    fn it_ends_early_by_an_answer_an_error_and_from_within_the_pool() {
+        let items: Vec<usize> = (0..1000).collect();
+        let count = |answer: &dyn Fn(usize) -> Result<bool>| {
+            let begun = AtomicUsize::new(0);
+            let work = |(): &mut (), _: &usize| begun.fetch_add(1, Ordering::SeqCst);
+            let result = in_order(&items, || (), work, |&i, _| answer(i));
+            (result.is_ok(), begun.into_inner())
+        };
+        let (ok, begun) = count(&|i| Ok(i < 9));
+        assert!(ok && begun < 1000, "{begun}");
+        let (ok, begun) = count(&|i| if i < 9 { Ok(true) } else { Err(Error::input("enough")) });
+        assert!(!ok && begun < 1000, "{begun}");
+        let inside = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        assert_eq!(inside.install(|| count(&|_| Ok(true))), (true, 1000));
+    }
+
+    #[test]
+    fn a_panic_of_the_work_reaches_the_caller() {
+        let items: Vec<usize> = (0..100).collect();
+        let work = |(): &mut (), &i: &usize| assert_ne!(i, 20, "a bug");
+        let run = || in_order(&items, || (), work, |_, ()| Ok(true));
+        assert!(std::panic::catch_unwind(run).is_err());
+    }
+}
