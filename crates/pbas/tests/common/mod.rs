@@ -2,6 +2,8 @@
 //! environment variable `PBAS_GOLDEN` names.
 #![allow(dead_code)] // Each test binary uses its part.
 
+pub mod networks;
+
 use std::path::PathBuf;
 
 use safetensors::SafeTensors;
