@@ -5,30 +5,22 @@
 //! caller than a few items.
 
 use std::collections::BTreeMap;
-use std::sync::{Condvar, Mutex, PoisonError, mpsc};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError, mpsc};
 
 use crate::Result;
 
 /// Items that may be begun before an earlier one is handed on, for each thread.
 const AHEAD: usize = 2;
 
-/// How far the work is.
-#[derive(Default)]
-struct Progress {
-    /// Next item to begin.
-    next: usize,
-    /// Items handed to the caller.
-    handed: usize,
-    /// No more is to be begun.
-    stop: bool,
-}
-
 /// Does `work` on every item, on the threads of the current rayon pool with a scratch of `init` each, and hands the results to
-/// `each` on the calling thread, in the order of the items. `each` says whether to go on.
+/// `each` on the calling thread, in the order of the items. `each` says whether to go on; it may use the pool itself: no thread of
+/// the pool ever waits, an item is only given to it once there is room for its result.
 ///
 /// # Errors
 /// The first error of `each`; what is not begun by then never is.
-pub fn in_order<T: Sync, S, R: Send>(
+pub fn in_order<T: Sync, S: Send, R: Send>(
     items: &[T],
     init: impl Fn() -> S + Sync,
     work: impl Fn(&mut S, &T) -> R + Sync,
@@ -44,58 +36,48 @@ pub fn in_order<T: Sync, S, R: Send>(
         }
         return Ok(());
     }
-    let threads = rayon::current_num_threads();
-    let (progress, turn) = (Mutex::new(Progress::default()), Condvar::new());
-    let stop = || {
-        progress.lock().unwrap_or_else(PoisonError::into_inner).stop = true;
-        turn.notify_all();
+    let room = AHEAD * rayon::current_num_threads();
+    let (scratches, stop) = (Mutex::new(Vec::new()), AtomicBool::new(false));
+    let one = |item: &T| {
+        let taken = scratches.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut scratch = taken.unwrap_or_else(&init);
+        let result = work(&mut scratch, item);
+        scratches.lock().unwrap_or_else(PoisonError::into_inner).push(scratch);
+        result
     };
-    /// Whoever leaves, by a panic too, must not let others wait for it.
-    struct OnPanic<F: Fn()>(F);
-    impl<F: Fn()> Drop for OnPanic<F> {
-        fn drop(&mut self) {
-            if std::thread::panicking() {
-                (self.0)();
-            }
-        }
-    }
-    let next = || {
-        let mut p = progress.lock().unwrap_or_else(PoisonError::into_inner);
-        while !p.stop && p.next < items.len() && p.next >= p.handed + AHEAD * threads {
-            p = turn.wait(p).unwrap_or_else(PoisonError::into_inner);
-        }
-        let begin = !p.stop && p.next < items.len();
-        p.next += usize::from(begin);
-        begin.then(|| p.next - 1)
-    };
+    let (one, stop) = (&one, &stop);
     rayon::in_place_scope(|scope| {
         let (sender, results) = mpsc::channel();
-        for _ in 0..threads.min(items.len()) {
-            let (sender, next, stop, init, work) = (sender.clone(), &next, &stop, &init, &work);
+        let begin = |i: usize| {
+            let sender = sender.clone();
             scope.spawn(move |_| {
-                let _guard = OnPanic(stop);
-                let mut scratch = init();
-                while let Some(i) = next() {
-                    if sender.send((i, work(&mut scratch, &items[i]))).is_err() {
-                        break;
-                    }
+                if !stop.load(Ordering::Relaxed) {
+                    // Nobody listens any more where the caller has stopped.
+                    let _ = sender.send((i, catch_unwind(AssertUnwindSafe(|| one(&items[i])))));
                 }
             });
-        }
-        drop(sender);
-        let _guard = OnPanic(&stop);
+        };
+        (0..room.min(items.len())).for_each(&begin);
         let (mut early, mut handed) = (BTreeMap::new(), 0);
-        for (i, result) in results {
+        while handed < items.len() {
+            let (i, result) = results.recv().expect("the caller holds a sender");
             early.insert(i, result);
             while let Some(result) = early.remove(&handed) {
-                let go_on = each(&items[handed], result);
-                handed += 1;
+                let go_on = match result {
+                    Ok(result) => each(&items[handed], result),
+                    Err(panic) => {
+                        stop.store(true, Ordering::Relaxed);
+                        resume_unwind(panic);
+                    }
+                };
                 if !matches!(go_on, Ok(true)) {
-                    stop();
+                    stop.store(true, Ordering::Relaxed);
                     return go_on.map(|_| ());
                 }
-                progress.lock().unwrap_or_else(PoisonError::into_inner).handed = handed;
-                turn.notify_all();
+                if handed + room < items.len() {
+                    begin(handed + room);
+                }
+                handed += 1;
             }
         }
         Ok(())
@@ -152,6 +134,19 @@ mod tests {
         assert!(!ok && begun < 1000, "{begun}");
         let inside = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
         assert_eq!(inside.install(|| count(&|_| Ok(true))), (true, 1000));
+    }
+
+    #[test]
+    fn the_caller_may_use_the_pool() {
+        use rayon::prelude::*;
+        let items: Vec<u64> = (0..50).collect();
+        let mut sum = 0;
+        let each = |_: &u64, n: u64| {
+            sum += (0..10_000u64).into_par_iter().map(|i| i % (n + 2)).sum::<u64>();
+            Ok(true)
+        };
+        in_order(&items, || (), |(), &i| i, each).unwrap();
+        assert_eq!(sum, items.iter().map(|n| (0..10_000).map(|i| i % (n + 2)).sum::<u64>()).sum::<u64>());
     }
 
     #[test]
