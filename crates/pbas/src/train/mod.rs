@@ -283,7 +283,7 @@ fn finish(
 ) -> Result<Model> {
     let scoring = settings.scoring;
     let count = cache.pictures();
-    observer.begin("threshold", (count * (views.len() + 1)) as u64, "pictures");
+    observer.begin("threshold", (count * views.len() + deal.calibrate.len()) as u64, "pictures");
     // logits[view][picture], `[patches, heads]`
     let mut logits: Vec<Vec<Vec<f32>>> = Vec::new();
     for (v, view) in views.iter_mut().enumerate() {
