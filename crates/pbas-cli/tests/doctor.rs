@@ -30,7 +30,7 @@ fn a_category_is_examined() {
     assert_eq!(json["good"]["readable"], 12);
     assert_eq!(json["test"]["readable"], 7);
     assert!(json["cost"]["seconds"].as_f64().unwrap() > 0.0);
-    assert_eq!(json["support"]["wanted"][3]["pictures"], 99);
+    assert_eq!(json["support"]["wanted"][3]["pictures"], 447);
 }
 
 #[test]

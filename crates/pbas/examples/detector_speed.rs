@@ -8,9 +8,10 @@
 
 #[path = "../tests/common/networks.rs"]
 mod networks;
+#[path = "on_demand/serve.rs"]
+mod on_demand;
 
 use std::error::Error;
-use std::io::{BufRead, Write};
 use std::path::Path;
 use std::time::Instant;
 
@@ -44,19 +45,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         })
     };
     judge()?;
-    println!("ready");
-    for line in std::io::stdin().lock().lines() {
-        match line?.trim() {
-            "go" => {
-                let start = Instant::now();
-                std::hint::black_box(judge()?);
-                println!("{}", start.elapsed().as_secs_f64() * 1e3);
-            }
-            other => return Err(format!("expected `go`, found `{other}`").into()),
+    on_demand::serve(|line| match line {
+        "go" => {
+            let start = Instant::now();
+            std::hint::black_box(judge()?);
+            Ok(start.elapsed().as_secs_f64() * 1e3)
         }
-        std::io::stdout().flush()?;
-    }
-    Ok(())
+        other => Err(format!("expected `go`, found `{other}`").into()),
+    })
 }
 
 /// The parts of a detector of the published shapes, one after the other: a model that no training made has no threshold.
@@ -80,8 +76,7 @@ fn paper(picture: &Path) -> pbas::Result<Box<dyn FnMut() -> pbas::Result<f64> + 
         let (pooled, _) = extractor.extract(&pixels, &mut scratch, Threads::All)?;
         let scores: Vec<f32> =
             grid.logits(&pooled, Threads::All).into_iter().map(pbas::head::sigmoid).collect();
-        let map = upsampler.apply(&scores)?;
-        let highest = scores.iter().copied().fold(0.0, f32::max);
-        Ok(f64::from(highest) + 0.0 * f64::from(map.values[0]))
+        std::hint::black_box(upsampler.apply(&scores)?);
+        Ok(f64::from(scores.iter().copied().fold(0.0, f32::max)))
     }))
 }

@@ -1,5 +1,5 @@
 //! Trains on a set in MVTec layout and writes what every head says of every patch of every picture, good and test, so that
-//! `bench/recipes.py` can compare ways to make scores of it without training again.
+//! ways to make scores of it can be compared without training again (docs/recipe.md).
 //!
 //! `cargo run --release -p pbas --example evidence -- SET OUT.safetensors [SETTINGS_JSON]`
 //!
@@ -17,12 +17,13 @@ use std::path::{Path, PathBuf};
 use half::f16;
 use pbas::backbone::Backbone;
 use pbas::dataset::{Label, good_pictures, test_set};
+use pbas::doctor::features::whole_picture;
 use pbas::features::{ExtractScratch, Extractor};
 use pbas::head::GridHead;
 use pbas::image::{DecodeOptions, dimensions, read_rgb};
 use pbas::preprocess::{Geometry, InputSize};
 use pbas::settings::{Preset, Settings, Sizes};
-use pbas::train::{TrainJob, observer::Silent, train, unseen_by};
+use pbas::train::{TrainJob, observer::Silent, train};
 use pbas_nn::linalg::Threads;
 use rayon::prelude::*;
 use safetensors::tensor::{Dtype, TensorView};
@@ -54,9 +55,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let (model, test) = (training.model, test_set(set)?);
     let settings = &model.settings;
-    let unseen = unseen_by(good.len(), settings.folds, settings.seed);
     let mut pictures: Vec<Value> = Vec::new();
-    for (path, head) in good.iter().zip(&unseen) {
+    for (path, head) in good.iter().zip(&training.calibrates) {
         pictures.push(json!({ "name": path.file_name().map(|n| n.to_string_lossy()), "split": "good", "unseen_by": head }));
     }
     for sample in &test.samples {
@@ -73,8 +73,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let one = |path: &&PathBuf| -> Result<(Vec<f32>, Vec<f32>), pbas::Error> {
             let picture = read_rgb(path, &DecodeOptions::default())?;
             let (pooled, _) = extractor.extract(&picture, &mut ExtractScratch::default(), Threads::One)?;
-            let grid = extractor.embedding().grid_features(&pooled, false);
-            let moments = column_moments(&grid.data, grid.dim);
+            let moments = whole_picture(&pooled, extractor.embedding());
             Ok((head.logits(&pooled, Threads::One), moments))
         };
         let results = all.par_iter().map(one).collect::<Result<Vec<_>, _>>()?;
@@ -141,18 +140,4 @@ fn merge(into: &mut Value, from: Value) {
         }
         (a, b) => *a = b,
     }
-}
-
-/// Mean of each column, then its deviation.
-fn column_moments(rows: &[f32], entries: usize) -> Vec<f32> {
-    let n = (rows.len() / entries) as f32;
-    let (mut mean, mut var) = (vec![0.0f32; entries], vec![0.0f32; entries]);
-    for row in rows.chunks_exact(entries) {
-        mean.iter_mut().zip(row).for_each(|(m, v)| *m += v / n);
-    }
-    for row in rows.chunks_exact(entries) {
-        var.iter_mut().zip(row).zip(&mean).for_each(|((s, v), m)| *s += (v - m).powi(2) / n);
-    }
-    mean.extend(var.into_iter().map(f32::sqrt));
-    mean
 }

@@ -7,8 +7,10 @@
 //! prints the milliseconds that it took, a JSON number on a line of its own. For a line `products` it makes the step's matrix
 //! products alone and prints their time: the share of a step that is spent in them.
 
+#[path = "on_demand/serve.rs"]
+mod on_demand;
+
 use std::error::Error;
-use std::io::{BufRead, Write};
 use std::time::Instant;
 
 use pbas::Threads;
@@ -61,20 +63,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         trainer.step(&batch, source, &scales, rates, Threads::All)
     };
     step();
-    println!("ready");
-    for line in std::io::stdin().lock().lines() {
-        let start = Instant::now();
-        match line?.trim() {
-            "go" => {
-                std::hint::black_box(step());
-                println!("{}", start.elapsed().as_secs_f64() * 1e3);
-            }
-            "products" => println!("{}", products(&s, &batch, &centers.data)),
-            other => return Err(format!("expected `go` or `products`, found `{other}`").into()),
+    on_demand::serve(|line| match line {
+        "go" => {
+            let start = Instant::now();
+            std::hint::black_box(step());
+            Ok(start.elapsed().as_secs_f64() * 1e3)
         }
-        std::io::stdout().flush()?;
-    }
-    Ok(())
+        "products" => Ok(products(&s, &batch, &centers.data)),
+        other => Err(format!("expected `go` or `products`, found `{other}`").into()),
+    })
 }
 
 /// Milliseconds of a step's products alone: projection, search, first layer (of features and of fixed centres), gradients of

@@ -13,7 +13,7 @@ use crate::features::ExtractScratch;
 use crate::image::{DecodeOptions, Rgb8, read_rgb};
 use crate::preprocess::{Geometry, InputSize, Placement};
 use crate::score::{Region, ScoreMap, regions};
-use crate::settings::{Scoring, Settings};
+use crate::settings::Settings;
 use crate::view::{View, ViewRunner};
 use crate::{Error, Result};
 
@@ -158,7 +158,7 @@ impl Detector {
         self.predict(&picture, &mut Scratch::default(), Threads::All)
     }
 
-    /// The score of each head, the map, and where the picture lies in it.
+    /// The score of each head (the sum over views, each on scale), the map, and where the picture lies in it.
     ///
     /// # Errors
     /// As [`Detector::predict`].
@@ -168,17 +168,20 @@ impl Detector {
         scratch: &mut Scratch,
         threads: Threads,
     ) -> Result<(Vec<f64>, ScoreMap, Placement)> {
-        let (mut logits, mut placement) = (Vec::new(), None);
-        for (i, runner) in self.runners.iter().enumerate() {
-            let (of_view, at) = runner.logits(picture, &mut scratch.extract, threads)?;
-            if self.model.views[i].size == self.map_size() {
+        let scoring = self.model.settings.scoring;
+        let (mut sums, mut maps, mut placement) = (Vec::new(), Vec::new(), None);
+        for (runner, view) in self.runners.iter().zip(&self.model.views) {
+            let (logits, at) = runner.logits(picture, &mut scratch.extract, threads)?;
+            if view.size == self.map_size() {
                 placement = Some(at);
             }
-            logits.push(of_view);
+            let scores = runner.head_scores(&logits, scoring);
+            sums.resize(scores.len(), 0.0);
+            sums.iter_mut().zip(scores).for_each(|(sum, s)| *sum += s);
+            maps.push(runner.map(&logits, scoring)?);
         }
         let placement = placement.ok_or_else(|| Error::input("model: no view has the size of the map"))?;
-        let (scores, map) = combine(&self.runners, &logits, None, self.model.settings.scoring)?;
-        Ok((scores, map, placement))
+        Ok((sums, mean_map(maps)?, placement))
     }
 
     /// Judges one picture. The answer does not depend on `threads`.
@@ -212,32 +215,20 @@ impl Detector {
     }
 }
 
-/// The score of each head (the sum over views, each on scale), and the mean of the views' maps, from the logits of each view,
-/// `[patches, heads]`. `only`: the map of one head alone.
+/// The mean of the views' maps, which are of one size.
 ///
 /// # Errors
-/// As [`ViewRunner::map`].
-pub(crate) fn combine(
-    runners: &[ViewRunner],
-    logits: &[Vec<f32>],
-    only: Option<usize>,
-    scoring: Scoring,
-) -> Result<(Vec<f64>, ScoreMap)> {
-    let (mut sums, mut total) = (Vec::new(), None::<ScoreMap>);
-    for (runner, logits) in runners.iter().zip(logits) {
-        let scores = runner.head_scores(logits, scoring);
-        sums.resize(scores.len(), 0.0);
-        sums.iter_mut().zip(scores).for_each(|(sum, s)| *sum += s);
-        let map = runner.map(logits, only, scoring)?;
-        match &mut total {
-            None => total = Some(map),
-            Some(t) => t.values.iter_mut().zip(&map.values).for_each(|(a, b)| *a += b),
-        }
-    }
+/// If there are none.
+pub(crate) fn mean_map(maps: Vec<ScoreMap>) -> Result<ScoreMap> {
+    let share = 1.0 / maps.len() as f32;
+    let add = |mut total: ScoreMap, map: ScoreMap| {
+        total.values.iter_mut().zip(&map.values).for_each(|(a, b)| *a += b);
+        total
+    };
+    let total = maps.into_iter().reduce(add);
     let mut map = total.ok_or_else(|| Error::input("model: expected at least one view, found none"))?;
-    let share = 1.0 / runners.len() as f32;
     map.values.iter_mut().for_each(|v| *v *= share);
-    Ok((sums, map))
+    Ok(map)
 }
 
 /// A region of the map in pixels of the picture: the smallest rectangle of whole pixels around it; `None` where it lies in

@@ -13,6 +13,7 @@ use crate::image::{DefectMask, Rgb8, read_mask, read_rgb};
 use crate::metrics::{PixelCurve, PixelCurveBuilder, RankingCurve};
 use crate::ordered::in_order;
 use crate::train::observer::Observer;
+use crate::words::percent;
 use crate::{Error, ErrorKind, Result};
 
 /// Area limits of the per-region overlap (algorithm.md, section 6).
@@ -269,10 +270,10 @@ fn summarize(
     let false_rejects_p = (!good.is_empty()).then(|| as_many_or_more(false_rejects, good.len(), rate));
     if false_rejects_p.is_some_and(|p| p < SURPRISING) {
         notes.push(format!(
-            "{false_rejects} of {} good pictures are rejected, more than chance allows at a rate of {} %: they differ from the pictures that \
+            "{false_rejects} of {} good pictures are rejected, more than chance allows at a rate of {}: they differ from the pictures that \
              set the threshold (see `pbas calibrate`)",
             good.len(),
-            100.0 * rate
+            percent(rate)
         ));
     }
     let summary = Summary {

@@ -68,8 +68,10 @@ pub mod recalibrate;
 pub mod report;
 pub mod score;
 pub mod settings;
+mod statistics;
 pub mod train;
 pub mod view;
+pub mod words;
 
 pub use error::{Error, ErrorKind, Result};
 pub use pbas_nn::linalg::Threads;

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::backbone::{Backbone, BackboneInfo};
 use crate::calibrate::{Calibration, RATES};
 use crate::detector::{Detector, Model, Provenance};
-use crate::head::{Discriminator, FeatureScale, Head, Projection};
+use crate::head::{Discriminator, FeatureScale, Head, Projection, of_head};
 use crate::image::DecodeOptions;
 use crate::patch::PatchEmbedding;
 use crate::preprocess::InputSize;
@@ -417,8 +417,7 @@ fn self_test(model: &Model) -> Result<Vec<f64>> {
             return Err(Error::input(format!("heads: expected {} entries a feature", features.dim)));
         }
         for head in &view.heads {
-            let logits = head.logits(&features.data);
-            values.push(logits.iter().map(|&v| f64::from(v)).sum::<f64>() / logits.len() as f64);
+            values.push(mean(&head.logits(&features.data)));
         }
     }
     Ok(values)
@@ -434,11 +433,14 @@ fn folded_self_test(detector: &Detector) -> Result<Vec<f64>> {
         };
         let logits = grid.logits(&pooled, Threads::One);
         for head in 0..grid.heads() {
-            let of_head = logits.iter().skip(head).step_by(grid.heads());
-            values.push(of_head.map(|&v| f64::from(v)).sum::<f64>() / embedding.positions() as f64);
+            values.push(mean(&of_head(&logits, grid.heads(), head)));
         }
     }
     Ok(values)
+}
+
+fn mean(values: &[f32]) -> f64 {
+    values.iter().map(|&v| f64::from(v)).sum::<f64>() / values.len() as f64
 }
 
 /// Pooled features of the self-test's pattern.

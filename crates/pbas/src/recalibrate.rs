@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::calibrate::{peak, suspects};
 use crate::detector::{Detector, Model, Scratch};
-use crate::image::decode_rgb;
+use crate::image::read_rgb_and_bytes;
 use crate::train::observer::Observer;
 use crate::train::short_digest;
 use crate::{Error, ErrorKind, Result};
@@ -44,9 +44,7 @@ pub fn recalibrate(
             return Err(Error::new(ErrorKind::Interrupted, "calibration was stopped"));
         }
         let mut read = || -> Result<(f64, f64, String)> {
-            let bytes = std::fs::read(path).map_err(|e| Error::io("cannot read", path, e))?;
-            let name = path.display().to_string();
-            let picture = decode_rgb(&bytes, &name, &detector.decode_options())?;
+            let (picture, bytes) = read_rgb_and_bytes(path, &detector.decode_options())?;
             let (scores, map, _) = detector.scores(&picture, scratch, Threads::One)?;
             let value = model.calibration.value(&scores, model.settings.scoring);
             Ok((value, peak(&map), short_digest(&Sha256::digest(&bytes))))

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::backbone::Backbone;
 use crate::calibrate::patches_score;
 use crate::features::{ExtractScratch, Extractor};
-use crate::head::{GridHead, Head, sigmoid};
+use crate::head::{GridHead, Head, of_head, sigmoid};
 use crate::image::Rgb8;
 use crate::preprocess::{Geometry, InputSize, Placement};
 use crate::score::{ScoreMap, SmoothUpsampler};
@@ -112,29 +112,38 @@ impl ViewRunner {
     pub fn head_scores(&self, logits: &[f32], scoring: Scoring) -> Vec<f64> {
         let heads = self.scales.len();
         let score = |(h, scale): (usize, &HeadScale)| {
-            let of_head: Vec<f32> = logits.iter().skip(h).step_by(heads).copied().collect();
-            scale.image.apply(patches_score(&of_head, scoring))
+            scale.image.apply(patches_score(&of_head(logits, heads, h), scoring))
         };
         self.scales.iter().enumerate().map(score).collect()
     }
 
     /// The map of the model's size from logits, `[patches, heads]`: the mean over the heads of their logits on scale (the sigmoid of
-    /// that with the published scoring), upsampled and smoothed. `only` takes one head in place of all.
+    /// that with the published scoring), upsampled and smoothed.
     ///
     /// # Errors
     /// As [`SmoothUpsampler::apply`].
-    pub fn map(&self, logits: &[f32], only: Option<usize>, scoring: Scoring) -> Result<ScoreMap> {
-        let heads = only.map_or(0..self.scales.len(), |h| h..h + 1);
-        let count = heads.len() as f32;
+    pub fn map(&self, logits: &[f32], scoring: Scoring) -> Result<ScoreMap> {
+        self.map_of(logits, &self.scales, scoring)
+    }
+
+    /// The map that one head alone would draw, from its logits, `[patches]`.
+    ///
+    /// # Errors
+    /// As [`SmoothUpsampler::apply`].
+    pub fn map_of_head(&self, logits: &[f32], head: usize, scoring: Scoring) -> Result<ScoreMap> {
+        self.map_of(logits, &self.scales[head..=head], scoring)
+    }
+
+    fn map_of(&self, logits: &[f32], scales: &[HeadScale], scoring: Scoring) -> Result<ScoreMap> {
         let mean = |of_patch: &[f32]| {
-            let on_scale = of_patch[heads.clone()].iter().zip(&self.scales[heads.clone()]);
-            let mean = on_scale.map(|(&v, s)| s.map.apply(f64::from(v)) as f32).sum::<f32>() / count;
+            let on_scale = of_patch.iter().zip(scales).map(|(&v, s)| s.map.apply(f64::from(v)) as f32);
+            let mean = on_scale.sum::<f32>() / scales.len() as f32;
             match scoring {
                 Scoring::Sigmoid => sigmoid(mean),
                 Scoring::Rarity { .. } => mean,
             }
         };
-        let values: Vec<f32> = logits.chunks_exact(self.scales.len()).map(mean).collect();
+        let values: Vec<f32> = logits.chunks_exact(scales.len()).map(mean).collect();
         self.upsampler.apply(&values)
     }
 

@@ -30,11 +30,7 @@ pub fn run(args: &Calibrate, printer: Printer) -> Result<Status> {
         }
         None => {
             let mut model = detector.model().clone();
-            let old = model.calibration.promise();
-            model.calibration.set_rate(rate, model.settings.scoring)?;
-            if (old.false_reject_rate - rate).abs() > 0.0 {
-                model.calibration.history.push(old);
-            }
+            model.calibration.change_rate(rate, model.settings.scoring)?;
             (model, 0)
         }
     };

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use pbas::backbone::Backbone;
-use pbas::doctor::report::{Report, Severity, Split};
-use pbas::doctor::{DoctorOptions, examine, html, pictures};
+use pbas::doctor::report::{Report, Severity};
+use pbas::doctor::{DoctorOptions, examine, facts, html, pictures};
 use pbas::settings::{Preset, Settings};
 use pbas::{Error, ErrorKind, Result};
 
@@ -62,21 +62,7 @@ fn as_text(report: &Report) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: &str| text.push_str(&format!("{name:<12} {value}\n"));
     line("verdict", &report.verdict);
-    split(&mut line, "good", &report.good);
-    if let Some(test) = &report.test {
-        split(&mut line, "test", test);
-    }
-    if let Some(q) = &report.quality {
-        line(
-            "light",
-            &format!("mean grey level {:.0} of 255, usually within {:.0}", q.level, q.level_deviation),
-        );
-    }
-    line("pose", &report.pose.text());
-    line("promise", &report.support.text());
-    if let Some(cost) = &report.cost {
-        line("training", &cost.text());
-    }
+    facts(report).iter().for_each(|(name, value)| line(name, value));
     for finding in &report.findings {
         let word = match finding.severity {
             Severity::Error => "error",
@@ -103,25 +89,3 @@ fn as_text(report: &Report) -> String {
 
 /// Pictures listed below a finding.
 const SHOWN: usize = 8;
-
-fn split(line: &mut impl FnMut(&str, &str), name: &str, split: &Split) {
-    let mut counts = format!("{} pictures", split.listed);
-    if split.readable < split.listed {
-        counts.push_str(&format!(", {} readable", split.readable));
-    }
-    line(name, &counts);
-    let list = |counts: &std::collections::BTreeMap<String, usize>| {
-        let mut by_count: Vec<_> = counts.iter().collect();
-        by_count.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
-        let mut text: Vec<String> = by_count.iter().take(4).map(|(k, n)| format!("{k} ({n})")).collect();
-        if by_count.len() > 4 {
-            text.push(format!("{} others", by_count.len() - 4));
-        }
-        text.join(", ")
-    };
-    line("  sizes", &list(&split.sizes));
-    line("  files", &format!("{}; {}", list(&split.formats), list(&split.colours)));
-    if split.turned > 0 {
-        line("  turned", &format!("{} by EXIF", split.turned));
-    }
-}

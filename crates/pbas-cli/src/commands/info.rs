@@ -9,6 +9,7 @@ use pbas::model_file;
 use pbas::patch::Pooling;
 use pbas::preprocess::{Fit, Geometry};
 use pbas::settings::{Batch, CenterRule, Length, Preset, Scoring};
+use pbas::words::{counted, percent};
 use pbas::{Error, ErrorKind, Result};
 use serde_json::json;
 
@@ -57,20 +58,6 @@ pub fn promise(c: &Calibration) -> String {
         percent(proven),
         p.pictures_needed.saturating_sub(p.pictures)
     )
-}
-
-/// `1 %`, `0.25 %`: two digits that matter.
-fn percent(rate: f64) -> String {
-    let percent = 100.0 * rate;
-    let digits = if percent >= 9.95 { 0 } else { (1.0 - percent.log10().floor()).clamp(1.0, 6.0) as usize };
-    let text = format!("{percent:.digits$}");
-    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
-    format!("{text} %")
-}
-
-/// `1 head`, `3 heads`.
-fn counted(n: usize, what: &str) -> String {
-    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
 }
 
 /// What is said of a view.
@@ -230,8 +217,8 @@ fn scores(scoring: Scoring) -> String {
         Scoring::Sigmoid => "sigmoid of the highest patch, 0 to 1".into(),
         Scoring::Rarity { top_share } => {
             format!(
-                "rarity among good parts, -log10 of a probability (2: one in 100), by the highest {} % of the patches",
-                100.0 * top_share
+                "rarity among good parts, -log10 of a probability (2: one in 100), by the highest {} of the patches",
+                percent(top_share)
             )
         }
     }
@@ -258,6 +245,5 @@ mod tests {
             "set for 1 % of good parts, an estimate: 31 good pictures prove at most 3.1 %; 68 more would prove 1 %"
         );
         assert!(promise(&c(1, false, 0.01)).contains("1 good picture, which the head had seen"));
-        assert_eq!([0.25, 0.05, 0.0123, 0.001].map(percent), ["25 %", "5 %", "1.2 %", "0.1 %"]);
     }
 }

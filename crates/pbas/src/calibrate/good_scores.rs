@@ -77,12 +77,6 @@ impl GoodScores {
         &self.ascending
     }
 
-    /// The finest probability that so many scores can prove, `1 / (n + 1)`.
-    #[must_use]
-    pub fn finest(&self) -> f64 {
-        1.0 / (self.len() as f64 + 1.0)
-    }
-
     /// How rare a score is: `-log10` of a bound on the probability that a good picture scores as high; 2 means one in 100.
     ///
     /// Up to `log10(n + 1)` this is proven (split conformal prediction, docs/threshold.md): the chance that a new

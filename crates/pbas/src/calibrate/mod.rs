@@ -13,6 +13,7 @@ use statrs::distribution::{Beta, ContinuousCDF};
 
 use crate::score::{ScoreMap, top_share_mean};
 use crate::settings::Scoring;
+use crate::statistics::Robust;
 use crate::view::{HeadScale, PatchScale};
 use crate::{Error, Result};
 
@@ -24,8 +25,6 @@ const LEAST_PATCH_DEVIATION: f64 = 1e-6;
 const SUSPECT_DEVIATIONS: f64 = 6.0;
 /// With so few pictures a head nothing can be said to stand out.
 const FEWEST_FOR_SUSPECTS: usize = 8;
-/// A median absolute deviation in standard deviations of a normal distribution.
-const MAD: f64 = 1.4826;
 /// Wanted rates that make sense.
 pub const RATES: std::ops::RangeInclusive<f64> = 1e-6..=0.5;
 
@@ -108,11 +107,20 @@ impl Calibration {
         Ok(c)
     }
 
-    /// Sets both thresholds for a wanted share of rejected good parts.
+    /// Sets both thresholds for another wanted share of rejected good parts; the old promise goes into the history.
     ///
     /// # Errors
-    /// As [`Calibration::new`].
-    pub fn set_rate(&mut self, rate: f64, scoring: Scoring) -> Result<()> {
+    /// As [`Calibration::new`]; nothing is changed then.
+    pub fn change_rate(&mut self, rate: f64, scoring: Scoring) -> Result<()> {
+        let old = self.promise();
+        self.set_rate(rate, scoring)?;
+        if old.false_reject_rate != rate {
+            self.history.push(old);
+        }
+        Ok(())
+    }
+
+    fn set_rate(&mut self, rate: f64, scoring: Scoring) -> Result<()> {
         check_rate(rate)?;
         let all = self.heads.iter().chain(&self.together).chain([&self.peaks]);
         if self.heads.is_empty()
@@ -150,10 +158,8 @@ impl Calibration {
         self.together.as_ref().unwrap_or(&self.heads[0])
     }
 
-    /// By what the probability that one head exceeds a rarity has to be multiplied to bound that of the picture's: of `K` heads
-    /// `m` must agree, and `P(m of K) <= sum of P / m` (Markov's inequality for their number).
     fn factor(&self) -> f64 {
-        if self.together.is_some() { 1.0 } else { self.heads.len() as f64 / quorum(self.heads.len()) as f64 }
+        factor(if self.together.is_some() { 1 } else { self.heads.len() })
     }
 
     /// The rarity above which a picture is rejected at a rate.
@@ -207,22 +213,41 @@ impl Calibration {
     pub fn promise(&self) -> Promise {
         let samples: Vec<&GoodScores> =
             self.together.as_ref().map_or(self.heads.iter().collect(), |t| vec![t]);
-        let agree = quorum(samples.len()) as f64;
-        let wanted = self.false_reject_rate / self.factor();
-        let proven = samples.iter().map(|s| wanted.max(s.finest())).sum::<f64>() / agree;
+        let counts: Vec<usize> = samples.iter().map(|s| s.len()).collect();
+        let wanted = self.false_reject_rate / factor(samples.len());
+        let proven = proven_rate(&counts, self.false_reject_rate);
         // Each head's share of confidence is lost apart; the union bound adds them.
         let doubt = 0.05 / samples.len() as f64;
-        let confident = samples.iter().map(|s| confident_rate(s.len(), wanted, doubt)).sum::<f64>() / agree;
+        let agree = quorum(samples.len()) as f64;
+        let confident = counts.iter().map(|&n| confident_rate(n, wanted, doubt)).sum::<f64>() / agree;
         let each = (1.0 / wanted - 1.0 - 1e-9).ceil() as usize;
         Promise {
             false_reject_rate: self.false_reject_rate,
             threshold: self.threshold,
-            pictures: samples.iter().map(|s| s.len()).sum(),
-            proven_rate: self.held_out.then_some(proven.min(1.0)),
+            pictures: counts.iter().sum(),
+            proven_rate: self.held_out.then_some(proven),
             confident_rate: self.held_out.then_some(confident.min(1.0)),
             pictures_needed: each * samples.len(),
         }
     }
+}
+
+/// By what the probability that one head exceeds a rarity has to be multiplied to bound that of the picture's: of `K` heads
+/// `m` must agree, and `P(m of K) <= sum of P / m` (Markov's inequality for their number).
+fn factor(heads: usize) -> f64 {
+    heads as f64 / quorum(heads) as f64
+}
+
+/// The false-reject rate that is proven where `rate` is wanted and so many good pictures calibrate each head
+/// (docs/threshold.md); 1 for no heads, of which nothing is known.
+#[must_use]
+pub fn proven_rate(pictures_of_heads: &[usize], rate: f64) -> f64 {
+    let heads = pictures_of_heads.len();
+    if heads == 0 {
+        return 1.0;
+    }
+    let each = |&n: &usize| (rate / factor(heads)).max(1.0 / (n as f64 + 1.0));
+    (pictures_of_heads.iter().map(each).sum::<f64>() / quorum(heads) as f64).min(1.0)
 }
 
 /// Upper bound, at confidence `1 - doubt`, on the share of good parts above the threshold of a rate in a sample of `n`: the threshold
@@ -266,24 +291,55 @@ pub struct Judgement {
     pub rejected: bool,
 }
 
-/// The scale of a head in a view, from its patch logits, one list a picture. Maps go by pictures that the head has not seen. Scores of
-/// pictures, which only need views weighed against each other, go by pictures that it has seen: owing nothing to the pictures that
-/// calibrate the head, they keep the ranks among those exact. The published score is left on its own scale.
-#[must_use]
-pub fn head_scale(unseen: &[Vec<f32>], seen: &[Vec<f32>], scoring: Scoring) -> HeadScale {
-    match scoring {
-        Scoring::Sigmoid => HeadScale::IDENTITY,
-        Scoring::Rarity { .. } => HeadScale { map: patch_scale(unseen), image: patch_scale(seen) },
+/// Count, mean and sum of squared differences of patch logits, gathered picture by picture.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Moments {
+    count: f64,
+    mean: f64,
+    squares: f64,
+}
+
+impl Moments {
+    /// Of the patches of one picture.
+    #[must_use]
+    pub fn of(patches: &[f32]) -> Self {
+        let count = patches.len() as f64;
+        let values = || patches.iter().map(|&v| f64::from(v));
+        let mean = values().sum::<f64>() / count.max(1.0);
+        Self { count, mean, squares: values().map(|v| (v - mean).powi(2)).sum() }
+    }
+
+    /// Of the patches of both (Chan, Golub and LeVeque, 1979).
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        let count = self.count + other.count;
+        if count == 0.0 {
+            return self;
+        }
+        let apart = other.mean - self.mean;
+        Self {
+            count,
+            mean: self.mean + apart * other.count / count,
+            squares: self.squares + other.squares + apart * apart * self.count * other.count / count,
+        }
+    }
+
+    /// As a scale.
+    fn scale(self) -> PatchScale {
+        let deviation = (self.squares / (self.count - 1.0).max(1.0)).sqrt();
+        PatchScale { mean: self.mean, deviation: deviation.max(LEAST_PATCH_DEVIATION) }
     }
 }
 
-/// Mean and deviation over all patches of all pictures.
-fn patch_scale(pictures: &[Vec<f32>]) -> PatchScale {
-    let values = pictures.iter().flatten().map(|&v| f64::from(v));
-    let n = values.clone().count().max(1) as f64;
-    let mean = values.clone().sum::<f64>() / n;
-    let variance = values.map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
-    PatchScale { mean, deviation: variance.sqrt().max(LEAST_PATCH_DEVIATION) }
+/// The scale of a head in a view, from its patch logits. Maps go by pictures that the head has not seen. Scores of pictures, which
+/// only need views weighed against each other, go by pictures that it has seen: owing nothing to the pictures that calibrate the
+/// head, they keep the ranks among those exact. The published score is left on its own scale.
+#[must_use]
+pub fn head_scale(unseen: Moments, seen: Moments, scoring: Scoring) -> HeadScale {
+    match scoring {
+        Scoring::Sigmoid => HeadScale::IDENTITY,
+        Scoring::Rarity { .. } => HeadScale { map: unseen.scale(), image: seen.scale() },
+    }
 }
 
 /// The score of a picture by one head in one view, from its patches' logits, before it is brought to scale.
@@ -307,20 +363,15 @@ pub fn suspects(scores: &[(usize, f64)]) -> Vec<usize> {
         if of_head.len() < FEWEST_FOR_SUSPECTS {
             continue;
         }
-        let middle = median(of_head.iter().map(|s| s.1).collect());
-        let deviation = MAD * median(of_head.iter().map(|s| (s.1 - middle).abs()).collect());
-        let deviation = deviation.max(LEAST_DEVIATION);
-        let out = of_head.into_iter().map(|(i, s)| (i, (s - middle) / deviation));
+        let Some(usual) = Robust::of(&of_head.iter().map(|s| s.1).collect::<Vec<_>>(), LEAST_DEVIATION)
+        else {
+            continue;
+        };
+        let out = of_head.into_iter().map(|(i, s)| (i, usual.above(s)));
         found.extend(out.filter(|(_, d)| *d > SUSPECT_DEVIATIONS));
     }
     found.sort_by(|a, b| b.1.total_cmp(&a.1));
     found.into_iter().map(|(i, _)| i).collect()
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_unstable_by(f64::total_cmp);
-    let n = values.len();
-    0.5 * (values[(n - 1) / 2] + values[n / 2])
 }
 
 /// Largest value of a map.

@@ -80,6 +80,32 @@ fn promise_of_three_heads_holds_over_many_draws() {
 }
 
 #[test]
+fn moments_of_pieces_are_those_of_the_whole() {
+    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    let values: Vec<f32> = (0..1000).map(|_| 100.0 + rng.random_range(-1.0f32..1.0)).collect();
+    let pieces = values.chunks(7).map(Moments::of).fold(Moments::default(), Moments::with);
+    let n = values.len() as f64;
+    let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
+    let variance = values.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / (n - 1.0);
+    let scale = pieces.scale();
+    assert!((scale.mean - mean).abs() < 1e-9 && (scale.deviation - variance.sqrt()).abs() < 1e-9);
+    assert_eq!(Moments::default().with(Moments::of(&[])).scale().deviation, LEAST_PATCH_DEVIATION);
+    assert_eq!(head_scale(pieces, pieces, Scoring::Sigmoid), HeadScale::IDENTITY);
+}
+
+#[test]
+fn another_rate_keeps_the_old_promise_once() {
+    let mut c = calibration(30, 3, 0.05);
+    let old = c.promise();
+    c.change_rate(0.05, RARITY).unwrap();
+    assert!(c.history.is_empty(), "nothing changed");
+    c.change_rate(0.2, RARITY).unwrap();
+    assert_eq!((c.history.as_slice(), c.false_reject_rate), ([old].as_slice(), 0.2));
+    assert!(c.change_rate(0.9, RARITY).is_err());
+    assert_eq!(c.history.len(), 1);
+}
+
+#[test]
 fn renewal_keeps_the_old_promise() {
     let mut c = calibration(30, 3, 0.05);
     let old = c.promise();

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
-use super::statistics::quantile;
+use crate::statistics::quantile;
 
 /// Near duplicates differ by less than so many grey levels.
 pub const NEAR_LEVELS: f64 = 1.0;

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::report::{Finding, Kind, Severity, Split};
-use super::{Look, Picture, Role, Seen, counted, each, named, reason};
+use super::{Look, Picture, Role, Seen, each, named, reason};
 use crate::Result;
+use crate::words::counted;
 
 /// Proportions that differ by less than this are one: cameras and crops are a pixel off.
 const SAME_PROPORTIONS: f64 = 0.02;

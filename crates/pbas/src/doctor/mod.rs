@@ -22,7 +22,6 @@ mod quality;
 pub mod report;
 mod same;
 mod set;
-pub mod statistics;
 pub mod support;
 pub mod unlike;
 
@@ -35,7 +34,7 @@ use rayon::prelude::*;
 use self::cost::{Cost, Workload};
 use self::features::WholePicture;
 pub use self::look::Look;
-pub use self::page::html;
+pub use self::page::{facts, html};
 use self::pose::Pose;
 pub use self::report::Report;
 use self::report::{Finding, Kind, PictureFacts, Quality, Readiness, Severity, Shown};
@@ -44,9 +43,10 @@ use self::support::Support;
 use crate::backbone::{Backbone, hex};
 use crate::error::chain;
 use crate::features::ExtractScratch;
-use crate::image::{DecodeOptions, Rgb8, decode_rgb};
+use crate::image::{DecodeOptions, Rgb8, read_rgb, read_rgb_and_bytes};
 use crate::settings::Settings;
 use crate::train::observer::Observer;
+use crate::words::{counted, percent};
 use crate::{Error, ErrorKind, Result};
 
 /// Fewer good pictures than this cannot be trained on in earnest.
@@ -95,9 +95,9 @@ pub fn examine(
             return Err(Error::new(ErrorKind::Interrupted, "stopped while looking at pictures"));
         }
         let start = Instant::now();
-        let read = read(picture, &decode);
+        let read = read_rgb_and_bytes(&picture.path, &decode);
         *spent.lock().expect("no panic while locked") += start.elapsed();
-        let looked = read.and_then(|(bytes, decoded)| {
+        let looked = read.and_then(|(decoded, bytes)| {
             let mut look = Look::at(&bytes, &decoded, options.thumbnails)?;
             // Defective pictures are looked at for duplicates alone.
             if let (Some(network), Role::Good | Role::TestGood) = (&network, picture.role) {
@@ -124,24 +124,9 @@ pub fn examine(
             thumbnails.insert(picture.name.clone(), jpeg);
         }
     }
-    let mut report = conclude(pictures, &looks);
+    let mut report = conclude(pictures, &looks, options.settings.folds);
     report.cost = cost;
     Ok(Examination { report, thumbnails })
-}
-
-fn read(picture: &Picture, decode: &DecodeOptions) -> Result<(Vec<u8>, Rgb8)> {
-    let io = |e| Error::io("cannot read", &picture.path, e);
-    let length = std::fs::metadata(&picture.path).map_err(io)?.len();
-    if length > decode.max_file_bytes {
-        return Err(Error::limits(format!(
-            "`{}` is too long: expected at most {} bytes, found {length}",
-            picture.path.display(),
-            decode.max_file_bytes
-        )));
-    }
-    let bytes = std::fs::read(&picture.path).map_err(io)?;
-    let decoded = decode_rgb(&bytes, &picture.path.display().to_string(), decode)?;
-    Ok((bytes, decoded))
 }
 
 fn cost_of(
@@ -156,8 +141,7 @@ fn cost_of(
     let sizes: Vec<(usize, usize)> =
         good().filter_map(|(_, l)| l.as_ref().ok()).map(|l| (l.width, l.height)).collect();
     let readable = good().filter(|(_, l)| l.is_ok()).map(|(p, _)| p);
-    let samples: Vec<Rgb8> =
-        readable.take(PROBES).filter_map(|p| read(p, decode).ok()).map(|(_, picture)| picture).collect();
+    let samples: Vec<Rgb8> = readable.take(PROBES).filter_map(|p| read_rgb(&p.path, decode).ok()).collect();
     if samples.is_empty() {
         return Ok(None);
     }
@@ -185,9 +169,10 @@ impl Seen<'_> {
     }
 }
 
-/// What looks say about a set. `looks` are those of `pictures`, one each, or why there is none.
+/// What looks say about a set. `looks` are those of `pictures`, one each, or why there is none; `folds` those of a training
+/// ([`Settings::folds`]).
 #[must_use]
-pub fn conclude(pictures: &[Picture], looks: &[Result<Look>]) -> Report {
+pub fn conclude(pictures: &[Picture], looks: &[Result<Look>], folds: usize) -> Report {
     let seen: Vec<Seen<'_>> = pictures
         .iter()
         .zip(looks)
@@ -201,7 +186,8 @@ pub fn conclude(pictures: &[Picture], looks: &[Result<Look>]) -> Report {
     findings.extend(quality::findings(&good));
     let (unlike, more) = quality::unlike(&seen);
     findings.extend(more);
-    findings.extend(count_findings(good.len(), same.different));
+    let support = Support::of(same.different, folds);
+    findings.extend(count_findings(good.len(), &support));
     findings.sort_by_key(|f| (f.severity, f.kind));
 
     let readiness = match findings.first().map(|f| f.severity) {
@@ -236,14 +222,15 @@ pub fn conclude(pictures: &[Picture], looks: &[Result<Look>]) -> Report {
         test: split(true),
         quality: Quality::of(&good),
         pose: Pose::of(&good.iter().map(|s| s.look).collect::<Vec<_>>()),
-        support: Support::of(same.different),
+        support,
         cost: None,
         pictures: facts.collect(),
         findings,
     }
 }
 
-fn count_findings(readable: usize, different: usize) -> Option<Finding> {
+fn count_findings(readable: usize, support: &Support) -> Option<Finding> {
+    let different = support.pictures;
     let few = if different == readable {
         format!("only {}", counted(readable, "good picture"))
     } else {
@@ -258,7 +245,10 @@ fn count_findings(readable: usize, different: usize) -> Option<Finding> {
         ),
         FEWEST..10 => (
             Severity::Warning,
-            format!("{few}: the threshold will reject up to one good part in {}", different + 1),
+            format!(
+                "{few}: they prove a false-reject rate of {} at the finest",
+                percent(support.finest_rate)
+            ),
             "take more pictures of good parts: 50 or more",
         ),
         _ => return None,
@@ -281,11 +271,6 @@ fn verdict(readiness: Readiness, findings: &[Finding]) -> String {
         text.push_str(&format!("; and {} more", grave.len() - 3));
     }
     text
-}
-
-/// `1 picture`, `3 pictures`.
-fn counted(n: usize, what: &str) -> String {
-    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
 }
 
 /// The first names, and how many more there are.

@@ -8,9 +8,9 @@ use minijinja::Environment;
 use minijinja::value::Serde;
 use serde::Serialize;
 
+use super::Examination;
 use super::report::{Report, Shown};
-use super::support::percent;
-use super::{Examination, counted};
+use crate::words::{counted, percent};
 use crate::{Error, ErrorKind, Result};
 
 /// Pictures shown below a finding.
@@ -31,7 +31,6 @@ struct Page<'a> {
     rates: Vec<[String; 3]>,
     galleries: &'a [Gallery],
     facts: Vec<(&'static str, String)>,
-    support: String,
     most: usize,
     version: &'static str,
 }
@@ -74,7 +73,6 @@ pub fn html(examination: &Examination, title: &str) -> Result<String> {
         rates,
         galleries: &galleries,
         facts: facts(report),
-        support: report.support.text(),
         most: MOST,
         version: env!("CARGO_PKG_VERSION"),
     };
@@ -113,13 +111,23 @@ fn galleries(report: &Report) -> Vec<Gallery> {
     galleries
 }
 
-/// The lines of the table of facts.
-pub(super) fn facts(report: &Report) -> Vec<(&'static str, String)> {
+/// The values that most pictures have, with their numbers.
+fn most_frequent(counts: &BTreeMap<String, usize>) -> String {
+    const NAMED: usize = 4;
+    let mut ranked: Vec<_> = counts.iter().collect();
+    ranked.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
+    let mut text: Vec<String> = ranked.iter().take(NAMED).map(|(k, n)| format!("{k} ({n})")).collect();
+    if ranked.len() > NAMED {
+        text.push(format!("{} others", ranked.len() - NAMED));
+    }
+    text.join(", ")
+}
+
+/// What the set is, by name: for the page and for the command line.
+#[must_use]
+pub fn facts(report: &Report) -> Vec<(&'static str, String)> {
     let mut facts = Vec::new();
     let mut split = |name, s: &super::report::Split| {
-        let list = |counts: &BTreeMap<String, usize>| {
-            counts.iter().map(|(k, n)| format!("{k} ({n})")).collect::<Vec<_>>().join(", ")
-        };
         let mut text = counted(s.listed, "picture");
         if s.readable < s.listed {
             text.push_str(&format!(", {} readable", s.readable));
@@ -128,7 +136,7 @@ pub(super) fn facts(report: &Report) -> Vec<(&'static str, String)> {
             text.push_str(&format!(", {} different files", s.distinct));
         }
         for counts in [&s.sizes, &s.formats, &s.colours] {
-            text.push_str(&format!("; {}", list(counts)));
+            text.push_str(&format!("; {}", most_frequent(counts)));
         }
         if s.turned > 0 {
             text.push_str(&format!("; {} turned by EXIF", s.turned));
@@ -152,6 +160,7 @@ pub(super) fn facts(report: &Report) -> Vec<(&'static str, String)> {
         ));
     }
     facts.push(("pose", report.pose.text()));
+    facts.push(("promise", report.support.text()));
     if let Some(cost) = &report.cost {
         facts.push(("training", cost.text()));
     }

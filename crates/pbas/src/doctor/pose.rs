@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::look::{Look, SIGNATURE_SIDE};
 use super::part::Part;
-use super::statistics::quantile;
+use crate::statistics::quantile;
 
 /// Share of the pictures in which the part has to be found, or which have to match.
 const MOST: f64 = 0.8;

@@ -1,10 +1,10 @@
 //! Findings about what pictures show: blank ones, blur, light, pictures unlike the rest.
 
 use super::report::{Finding, Kind, Quality, Severity};
-use super::statistics::{Robust, quantile};
-use super::support::percent;
 use super::unlike::{Crowd, Unlike};
-use super::{Role, Seen, counted, each, named};
+use super::{Role, Seen, each, named};
+use crate::statistics::{Robust, quantile};
+use crate::words::{counted, percent};
 
 /// A comparison with the rest needs so many.
 const FEWEST: usize = 5;

@@ -2,7 +2,8 @@
 
 use super::duplicates::{Near, Pair, exact_groups, join, near};
 use super::report::{Finding, Kind, Severity, Shown};
-use super::{Role, Seen, counted, named};
+use super::{Role, Seen, named};
+use crate::words::counted;
 
 /// Pictures of which none is farther than this (in grey levels) from another are all the same.
 const IDENTICAL_LEVELS: f64 = 0.2;

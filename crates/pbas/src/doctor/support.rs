@@ -2,6 +2,10 @@
 
 use serde::Serialize;
 
+use crate::calibrate::proven_rate;
+use crate::train::calibration_counts;
+use crate::words::percent;
+
 /// Rates that are asked for on production lines.
 const RATES: [f64; 6] = [0.1, 0.05, 0.02, 0.01, 0.005, 0.001];
 
@@ -21,32 +25,39 @@ pub struct WantedRate {
 pub struct Support {
     /// Good pictures that count: readable, and each picture once.
     pub pictures: usize,
-    /// The finest rate that can be guaranteed.
+    /// The finest rate that training proves; 1 where it proves nothing.
     pub finest_rate: f64,
     /// Rates often wanted.
     pub wanted: Vec<WantedRate>,
 }
 
-/// Good pictures that a guaranteed false-reject rate needs. The threshold is then one of their scores: a new good picture is
-/// above the highest of `n` with probability `1 / (n + 1)` at most, if it is drawn as they were (exchangeability: each of
-/// `n + 1` is the highest with the same chance). So `1 / (n + 1) <= rate`.
+/// Fewest good pictures with which a training with so many folds proves a rate.
 #[must_use]
-pub fn pictures_for(rate: f64) -> usize {
-    // Rounding must not ask for one more: 1 / 0.01 may come out a little above 100.
-    ((1.0 / rate - 1e-6).ceil() as usize).saturating_sub(1).max(1)
+pub fn pictures_for(rate: f64, folds: usize) -> usize {
+    let proves =
+        |pictures: usize| proven_rate(&calibration_counts(pictures, folds), rate) <= rate * (1.0 + 1e-9);
+    let (mut few, mut enough) = (0, 1);
+    while !proves(enough) {
+        (few, enough) = (enough, 2 * enough);
+    }
+    while enough - few > 1 {
+        let middle = few + (enough - few) / 2;
+        if proves(middle) { enough = middle } else { few = middle }
+    }
+    enough
 }
 
 impl Support {
-    /// Of so many distinct good pictures.
+    /// Of so many distinct good pictures, in a training with so many folds.
     #[must_use]
-    pub fn of(pictures: usize) -> Self {
+    pub fn of(pictures: usize, folds: usize) -> Self {
         let wanted = |&rate: &f64| {
-            let needed = pictures_for(rate);
+            let needed = pictures_for(rate, folds);
             WantedRate { rate, pictures: needed, more: needed.saturating_sub(pictures) }
         };
         Self {
             pictures,
-            finest_rate: 1.0 / (pictures as f64 + 1.0),
+            finest_rate: proven_rate(&calibration_counts(pictures, folds), 0.0),
             wanted: RATES.iter().map(wanted).collect(),
         }
     }
@@ -54,24 +65,15 @@ impl Support {
     /// In plain words.
     #[must_use]
     pub fn text(&self) -> String {
-        let n = self.pictures;
         let finest = format!(
-            "{n} distinct good pictures support a guaranteed false-reject rate of 1 in {} ({}) at the finest",
-            n + 1,
+            "{} distinct good pictures prove a false-reject rate of {} at the finest",
+            self.pictures,
             percent(self.finest_rate)
         );
-        let more = pictures_for(0.01).saturating_sub(n);
-        if more == 0 { finest } else { format!("{finest}; 1 % needs {more} more") }
-    }
-}
-
-/// A share in per cent with two digits that count.
-#[must_use]
-pub fn percent(share: f64) -> String {
-    match 100.0 * share {
-        p if p >= 9.95 => format!("{p:.0} %"),
-        p if p >= 0.995 => format!("{p:.1} %"),
-        p => format!("{p:.2} %"),
+        match self.wanted.iter().find(|w| w.rate == 0.01).filter(|w| w.more > 0) {
+            Some(w) => format!("{finest}; 1 % needs {} more", w.more),
+            None => finest,
+        }
     }
 }
 
@@ -79,21 +81,23 @@ pub fn percent(share: f64) -> String {
 mod tests {
     use super::*;
 
+    /// As docs/threshold.md has it, and as a model says that was trained on so many.
     #[test]
     fn counts_that_rates_need() {
-        for (rate, needed) in [(0.1, 9), (0.05, 19), (0.02, 49), (0.01, 99), (0.005, 199), (0.001, 999)] {
-            assert_eq!(pictures_for(rate), needed, "{rate}");
-            assert!(1.0 / (needed as f64 + 1.0) <= rate + 1e-12, "{needed} pictures support {rate}");
-            assert!(1.0 / needed as f64 > rate, "one fewer does not");
+        for (rate, needed) in [(0.1, 42), (0.05, 87), (0.02, 222), (0.01, 447)] {
+            assert_eq!(pictures_for(rate, 3), needed, "{rate}");
         }
-        let s = Support::of(31);
+        // The highest of the kept out 15 % of the pictures: 99 of 654.
+        assert_eq!(pictures_for(0.01, 1), 654);
+        let s = Support::of(31, 3);
+        // Folds of 11, 10 and 10, of which two must agree.
+        assert!((s.finest_rate - (1.0 / 12.0 + 2.0 / 11.0) / 2.0).abs() < 1e-12);
         assert_eq!(
             s.text(),
-            "31 distinct good pictures support a guaranteed false-reject rate of 1 in 32 (3.1 %) at the \
-                              finest; 1 % needs 68 more"
+            "31 distinct good pictures prove a false-reject rate of 13 % at the finest; 1 % needs 416 more"
         );
-        assert_eq!(s.wanted[3], WantedRate { rate: 0.01, pictures: 99, more: 68 });
-        assert!(Support::of(99).text().ends_with("1 in 100 (1.0 %) at the finest"));
-        assert_eq!(percent(0.001), "0.10 %");
+        assert_eq!(s.wanted[3], WantedRate { rate: 0.01, pictures: 447, more: 416 });
+        assert!(Support::of(447, 3).text().ends_with("of 1 % at the finest"));
+        assert_eq!(Support::of(1, 3).finest_rate, 1.0);
     }
 }

@@ -7,7 +7,7 @@
 
 use rayon::prelude::*;
 
-use super::statistics::Robust;
+use crate::statistics::Robust;
 
 /// Which neighbour counts.
 const NEIGHBOUR: usize = 3;

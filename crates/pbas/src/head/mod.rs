@@ -157,6 +157,12 @@ impl Head {
     }
 }
 
+/// The logits of one head out of those of all, `[positions, heads]` ([`GridHead::logits`]).
+#[must_use]
+pub fn of_head(logits: &[f32], heads: usize, head: usize) -> Vec<f32> {
+    logits.iter().skip(head).step_by(heads).copied().collect()
+}
+
 /// `1 / (1 + exp(-x))`.
 #[must_use]
 pub fn sigmoid(x: f32) -> f32 {

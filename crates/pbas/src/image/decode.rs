@@ -18,8 +18,17 @@ const FORMATS: &str = "PNG, JPEG, BMP, TIFF or WebP";
 /// All name the path. `Io`: missing or unreadable; `Caller`: a folder; `Input`: empty, not a picture, damaged or cut
 /// short; `Limits`: file or picture too large; `Unsupported`: a format or a kind of sample that is not read.
 pub fn read_rgb(path: &Path, options: &DecodeOptions) -> Result<Rgb8> {
+    read_rgb_and_bytes(path, options).map(|(picture, _)| picture)
+}
+
+/// As [`read_rgb`], with the bytes of the file, for their digest.
+///
+/// # Errors
+/// As [`read_rgb`].
+pub fn read_rgb_and_bytes(path: &Path, options: &DecodeOptions) -> Result<(Rgb8, Vec<u8>)> {
     let bytes = read_file(path, options)?;
-    decode_rgb(&bytes, &path.display().to_string(), options)
+    let picture = decode_rgb(&bytes, &path.display().to_string(), options)?;
+    Ok((picture, bytes))
 }
 
 /// Decodes a picture held in memory as 8-bit RGB; `name` stands for it in errors.

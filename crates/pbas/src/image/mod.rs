@@ -7,7 +7,7 @@
 mod decode;
 mod jpeg;
 
-pub use decode::{decode_rgb, dimensions, read_mask, read_rgb};
+pub use decode::{decode_rgb, dimensions, read_mask, read_rgb, read_rgb_and_bytes};
 
 use std::io::Cursor;
 use std::path::Path;

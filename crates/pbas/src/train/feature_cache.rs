@@ -17,7 +17,7 @@ use super::observer::Observer;
 use super::sweep::{BLOCK, each};
 use crate::backbone::hex;
 use crate::features::{ExtractScratch, Extractor, to_half};
-use crate::image::{DecodeOptions, decode_rgb};
+use crate::image::{DecodeOptions, read_rgb_and_bytes};
 use crate::patch::PatchEmbedding;
 use crate::{Error, ErrorKind, Result};
 
@@ -175,8 +175,7 @@ fn extract_one(
     scratch: &mut [ExtractScratch],
     room: &mut [&mut [f16]],
 ) -> Result<[u8; 32]> {
-    let bytes = std::fs::read(path).map_err(|e| Error::io("cannot read", path, e))?;
-    let picture = decode_rgb(&bytes, &path.display().to_string(), decode)?;
+    let (picture, bytes) = read_rgb_and_bytes(path, decode)?;
     for ((extractor, scratch), out) in extractors.iter().zip(scratch).zip(room) {
         let (pooled, _) = extractor.extract(&picture, scratch, Threads::One)?;
         to_half(&pooled, out)?;

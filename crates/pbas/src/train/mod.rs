@@ -28,10 +28,10 @@ use self::feature_cache::{FeatureCache, Survey};
 use self::observer::Observer;
 use self::trainer::{HeadJob, Stream, stream};
 use crate::backbone::{Backbone, hex};
-use crate::calibrate::{Calibration, head_scale, peak, suspects};
-use crate::detector::{Model, Provenance, combine};
+use crate::calibrate::{Calibration, Moments, head_scale, patches_score, peak, suspects};
+use crate::detector::{Model, Provenance, mean_map};
 use crate::features::Extractor;
-use crate::head::{GridHead, Head};
+use crate::head::{GridHead, Head, of_head};
 use crate::image::{DecodeOptions, dimensions};
 use crate::preprocess::{Geometry, InputSize};
 use crate::settings::{Settings, Sizes, auto_sizes};
@@ -73,6 +73,8 @@ pub struct Training {
     pub model: Model,
     /// Pictures that could not be read and were left out, with the reason.
     pub skipped: Vec<(PathBuf, Error)>,
+    /// For each picture that could be read, in order: the head that it calibrates, which has not seen it.
+    pub calibrates: Vec<Option<usize>>,
     checkpoints: Option<Checkpoints>,
 }
 
@@ -89,9 +91,17 @@ impl Training {
 struct Deal {
     /// Pictures of each head.
     train: Vec<Vec<usize>>,
-    /// `(picture, head)`: pictures that calibrate, each with a head that has not seen it.
+    /// `(picture, head)`: pictures that calibrate, each with a head that has not seen it; by picture. Of copies only the first.
     calibrate: Vec<(usize, usize)>,
     held_out: bool,
+}
+
+impl Deal {
+    /// The head that a picture calibrates.
+    fn calibrating_head(&self, picture: usize) -> Option<usize> {
+        let at = self.calibrate.binary_search_by_key(&picture, |c| c.0).ok()?;
+        Some(self.calibrate[at].1)
+    }
 }
 
 /// Trains a model on pictures of good parts.
@@ -136,7 +146,8 @@ pub fn train(job: TrainJob<'_>, observer: &dyn Observer) -> Result<Training> {
     let names: Vec<&str> = settings.feature_layers.iter().map(String::as_str).collect();
     let backbone = Backbone { graph: job.backbone.graph.select(&names)?, info: job.backbone.info };
     let model = finish(backbone, settings, views, (job.pictures, &cache), &deal, provenance, observer)?;
-    Ok(Training { model, skipped: survey.skipped, checkpoints })
+    let calibrates = (0..cache.pictures()).map(|p| deal.calibrating_head(p)).collect();
+    Ok(Training { model, skipped: survey.skipped, calibrates, checkpoints })
 }
 
 fn resolve_sizes(
@@ -175,24 +186,25 @@ fn deal(first_equal: &[usize], folds: usize, seed: u64) -> Deal {
         fold[p] = fold[first_equal[p]];
     }
     let train = (0..folds).map(|h| (0..pictures).filter(|&p| fold[p] != h).collect()).collect();
-    if folds > 1 {
-        return Deal { train, calibrate: fold.into_iter().enumerate().collect(), held_out: true };
-    }
-    let held_out = out > 0;
-    let calibrate = (0..pictures).filter(|&p| fold[p] == 0 || !held_out).map(|p| (p, 0)).collect();
+    let held_out = folds > 1 || out > 0;
+    let originals = (0..pictures).filter(|&p| first_equal[p] == p);
+    let calibrate = if folds > 1 {
+        originals.map(|p| (p, fold[p])).collect()
+    } else {
+        originals.filter(|&p| fold[p] == 0 || !held_out).map(|p| (p, 0)).collect()
+    };
     Deal { train, calibrate, held_out }
 }
 
-/// For each of so many good pictures that could be read, all different, in order: the head that has not seen it, `None` where
-/// every head has. What [`train`] does with the same number of pictures, folds and seed.
+/// How many of so many different good pictures calibrate each head of a training; empty where they are too few to keep any
+/// from a head.
 #[must_use]
-pub fn unseen_by(pictures: usize, folds: usize, seed: u64) -> Vec<Option<usize>> {
-    let deal = deal(&(0..pictures).collect::<Vec<_>>(), folds, seed);
-    let mut unseen = vec![None; pictures];
-    for (picture, head) in deal.calibrate {
-        unseen[picture] = deal.held_out.then_some(head);
+pub fn calibration_counts(pictures: usize, folds: usize) -> Vec<usize> {
+    let deal = deal(&(0..pictures).collect::<Vec<_>>(), folds, 0);
+    if !deal.held_out {
+        return Vec::new();
     }
-    unseen
+    (0..deal.train.len()).map(|h| deal.calibrate.iter().filter(|c| c.1 == h).count()).collect()
 }
 
 /// For each digest the index of the first equal one.
@@ -271,6 +283,14 @@ fn train_heads(
     Ok(views.collect())
 }
 
+/// What the heads of a view say of a good picture.
+struct Judged {
+    /// Of the patch logits of each head.
+    moments: Vec<Moments>,
+    /// Patch logits of the head that the picture calibrates; none if there is none.
+    unseen: Vec<f32>,
+}
+
 /// Scores every good picture; from these scores the scales of the heads and the threshold.
 fn finish(
     backbone: Backbone,
@@ -282,39 +302,45 @@ fn finish(
     observer: &dyn Observer,
 ) -> Result<Model> {
     let scoring = settings.scoring;
-    let count = cache.pictures();
-    observer.begin("threshold", (count * views.len() + deal.calibrate.len()) as u64, "pictures");
-    // logits[view][picture], `[patches, heads]`
-    let mut logits: Vec<Vec<Vec<f32>>> = Vec::new();
+    observer.begin("threshold", (cache.pictures() * views.len() + deal.calibrate.len()) as u64, "pictures");
+    // judged[view][picture]
+    let mut judged: Vec<Vec<Judged>> = Vec::new();
     for (v, view) in views.iter_mut().enumerate() {
         let head = GridHead::new(&view.heads.iter().collect::<Vec<_>>(), cache.embedding(v))?;
         let run = |pooled: &mut Vec<f32>, picture: usize| {
             cache.pooled(v, picture, pooled);
+            let logits = head.logits(pooled, Threads::One);
             observer.advance(1);
-            head.logits(pooled, Threads::One)
+            let of_head: Vec<Vec<f32>> =
+                (0..head.heads()).map(|h| of_head(&logits, head.heads(), h)).collect();
+            let moments = of_head.iter().map(|l| Moments::of(l)).collect();
+            let unseen = deal.calibrating_head(picture).map_or(Vec::new(), |h| of_head[h].clone());
+            Judged { moments, unseen }
         };
-        let of_view: Vec<Vec<f32>> = (0..count).into_par_iter().map_init(Vec::new, run).collect();
-        let scales = (0..view.heads.len()).into_par_iter().map(|h| {
-            let of_head = |picture: &usize| -> Vec<f32> {
-                of_view[*picture].iter().skip(h).step_by(view.heads.len()).copied().collect()
+        let of_view: Vec<Judged> = (0..cache.pictures()).into_par_iter().map_init(Vec::new, run).collect();
+        let scale = |h: usize| {
+            let all = |pictures: &mut dyn Iterator<Item = usize>| {
+                pictures.map(|p| of_view[p].moments[h]).fold(Moments::default(), Moments::with)
             };
-            let unseen =
-                deal.calibrate.iter().filter(|c| c.1 == h).map(|c| of_head(&c.0)).collect::<Vec<_>>();
-            let seen = deal.train[h].iter().map(of_head).collect::<Vec<_>>();
-            head_scale(&unseen, &seen, scoring)
-        });
-        view.scales = scales.collect();
-        logits.push(of_view);
+            let mut unseen = deal.calibrate.iter().filter(|c| c.1 == h).map(|c| c.0);
+            head_scale(all(&mut unseen), all(&mut deal.train[h].iter().copied()), scoring)
+        };
+        view.scales = (0..view.heads.len()).map(scale).collect();
+        judged.push(of_view);
     }
     let map_size = views.iter().map(|v| v.size).max_by_key(|s| s.height * s.width);
     let map_size = map_size.ok_or_else(|| Error::caller("sizes: expected at least one, found none"))?;
     let runners = views.iter().map(|v| ViewRunner::new(&backbone, v, &settings, map_size));
     let runners = runners.collect::<Result<Vec<_>>>()?;
     let scored = deal.calibrate.par_iter().map(|&(picture, head)| {
-        let of_picture: Vec<Vec<f32>> = logits.iter().map(|view| view[picture].clone()).collect();
-        let (scores, map) = combine(&runners, &of_picture, Some(head), scoring)?;
+        let (mut score, mut maps) = (0.0, Vec::new());
+        for ((view, runner), judged) in views.iter().zip(&runners).zip(&judged) {
+            let logits = &judged[picture].unseen;
+            score += view.scales[head].image.apply(patches_score(logits, scoring));
+            maps.push(runner.map_of_head(logits, head, scoring)?);
+        }
         observer.advance(1);
-        Ok((head, scores[head], peak(&map)))
+        Ok((head, score, peak(&mean_map(maps)?)))
     });
     let scored: Vec<(usize, f64, f64)> = scored.collect::<Result<_>>()?;
     observer.end();
@@ -385,5 +411,11 @@ mod tests {
             }
         }
         assert!(!deal(&[0, 0, 0], 3, 5).held_out, "one picture, whatever the copies");
+        let d = deal(&first, 3, 5);
+        let calibrating: Vec<usize> = d.calibrate.iter().map(|c| c.0).collect();
+        assert_eq!(calibrating, [0, 1, 3, 6], "a copy proves nothing that the first has not");
+        assert_eq!((d.calibrating_head(3).is_some(), d.calibrating_head(4)), (true, None));
+        assert_eq!(calibration_counts(10, 3), [4, 3, 3]);
+        assert_eq!((calibration_counts(100, 1), calibration_counts(1, 3)), (vec![15], vec![]));
     }
 }

@@ -6,11 +6,12 @@
 //! `ready`; then, for every line `go` on standard input, runs one batch of random pictures of SIZE x SIZE and prints the
 //! milliseconds that it took, a JSON number on a line of its own. Ends at the end of the input.
 
-#[path = "../../tests/common/networks.rs"]
+#[path = "../tests/common/networks.rs"]
 mod networks;
+#[path = "on_demand/serve.rs"]
+mod on_demand;
 
 use std::error::Error;
-use std::io::{BufRead, Write};
 use std::time::Instant;
 
 use pbas::Threads;
@@ -35,15 +36,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         Ok(start.elapsed().as_secs_f64() * 1e3)
     };
     run()?;
-    println!("ready");
-    for line in std::io::stdin().lock().lines() {
-        match line?.trim() {
-            "go" => println!("{}", run()?),
-            other => return Err(format!("expected `go`, found `{other}`").into()),
-        }
-        std::io::stdout().flush()?;
-    }
-    Ok(())
+    on_demand::serve(|line| match line {
+        "go" => run(),
+        other => Err(format!("expected `go`, found `{other}`").into()),
+    })
 }
 
 fn usage() -> Box<dyn Error> {
