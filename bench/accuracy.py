@@ -105,7 +105,7 @@ def main():
     lines = ["| " + " | ".join(r) + " |" for r in [head, ["---"] * len(head), *rows]]
     about = (f"Commit {commit()}; seeds {args.seeds}; settings: `pbas train {' '.join(extra) or '(defaults)'}`; "
              f"{processor()}. Mean ± standard deviation over seeds; rejects and misses are sums over seeds at the "
-             f"provisional threshold; training time is the median.")
+             f"model's threshold; training time is the median.")
     text = about + "\n\n" + "\n".join(lines) + "\n"
     print(text)
     if args.json:
