@@ -63,11 +63,11 @@ pub struct Train {
     /// resolution [default: stretch; paper: crop]
     #[arg(long, value_enum)]
     pub fit: Option<FitName>,
-    /// Weights of EfficientNet-Lite0, Lite1 or Lite2 (.safetensors or .pth; no code in it is run) [default: Lite0,
-    /// inside the program]
+    /// Weights of EfficientNet-Lite0, Lite1 or Lite2, or of a ResNet (torchvision's names; give --feature-layers), as
+    /// .safetensors or .pth; no code in it is run [default: Lite0, inside the program]
     #[arg(long, value_name = "FILE")]
     pub backbone: Option<PathBuf>,
-    /// Layers whose features are used: any of stride4, stride8, stride16, stride32 [default:
+    /// Layers whose features are used: any of stride4, stride8, stride16, stride32, or layer1 to layer4 of a ResNet [default:
     /// stride8,stride16,stride32; paper: stride8,stride16]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub feature_layers: Option<Vec<String>>,

@@ -25,7 +25,7 @@ use crate::image::DecodeOptions;
 use crate::patch::PatchEmbedding;
 use crate::preprocess::InputSize;
 use crate::settings::Settings;
-use crate::view::{HeadScale, View};
+use crate::view::{PatchScale, View};
 use crate::{Error, ErrorKind, Result};
 
 /// Version of the file's layout. A file of a later one is refused.
@@ -65,7 +65,7 @@ struct ViewDescription {
     hidden: usize,
     heads: usize,
     standardized: bool,
-    scales: Vec<HeadScale>,
+    scales: Vec<PatchScale>,
 }
 
 /// Writes a model.
@@ -341,7 +341,7 @@ fn read_view(v: usize, d: &ViewDescription, take: &mut Take<'_>) -> Result<View>
         }
     }
     let sound = |mean: f64, deviation: f64| mean.is_finite() && deviation.is_finite() && deviation > 0.0;
-    let scale_ok = |s: &HeadScale| [s.map, s.image].iter().all(|s| sound(s.mean, s.deviation));
+    let scale_ok = |s: &PatchScale| sound(s.mean, s.deviation);
     if let Some(s) = d.scales.iter().find(|s| !scale_ok(s)) {
         return Err(Error::input(format!("view {v}: expected a finite scale of scores, found {s:?}")));
     }

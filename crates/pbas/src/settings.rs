@@ -66,7 +66,7 @@ pub enum Scoring {
     /// Published: the largest patch score, a sigmoid between 0 and 1. One view.
     Sigmoid,
     /// How rare the picture would be among good ones, as `-log10` of a probability: per head and view the mean of the highest
-    /// share of the patch logits, standardised and added over views; of the heads' ranks among the good pictures that each has not
+    /// share of the patch logits, added over views by their sides; of the heads' ranks among the good pictures that each has not
     /// seen, what more than half of the heads reach.
     Rarity {
         /// Share of the patches, above 0 and at most 1.

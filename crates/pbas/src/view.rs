@@ -16,7 +16,8 @@ use crate::{Error, Result};
 /// Deviation of the map's Gaussian in pixels of the view (algorithm.md, section 4).
 pub const MAP_SIGMA: f64 = 4.0;
 
-/// Mean and deviation of patch logits.
+/// Mean and deviation of a head's patch logits for good pictures that it has not seen: brings heads and views to one scale in the
+/// map.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct PatchScale {
     /// Mean.
@@ -31,23 +32,9 @@ impl PatchScale {
 
     /// A logit in deviations above good patches.
     #[must_use]
-    pub fn apply(self, logit: f64) -> f64 {
-        (logit - self.mean) / self.deviation
+    pub fn apply(self, logit: f32) -> f32 {
+        ((f64::from(logit) - self.mean) / self.deviation) as f32
     }
-}
-
-/// What a head gives for good pictures in a view: brings heads and views to one scale.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct HeadScale {
-    /// For maps: of patches of good pictures that the head has not seen.
-    pub map: PatchScale,
-    /// For scores of pictures: of patches of good pictures that it has seen.
-    pub image: PatchScale,
-}
-
-impl HeadScale {
-    /// Leaves logits as they are.
-    pub const IDENTITY: Self = Self { map: PatchScale::IDENTITY, image: PatchScale::IDENTITY };
 }
 
 /// What a model file keeps of a view.
@@ -57,8 +44,8 @@ pub struct View {
     pub size: InputSize,
     /// Heads, all of one size.
     pub heads: Vec<Head>,
-    /// Scale of each head.
-    pub scales: Vec<HeadScale>,
+    /// Scale of each head in the map.
+    pub scales: Vec<PatchScale>,
 }
 
 /// A view ready to run.
@@ -67,7 +54,8 @@ pub struct ViewRunner {
     extractor: Extractor,
     head: GridHead,
     upsampler: SmoothUpsampler,
-    scales: Vec<HeadScale>,
+    scales: Vec<PatchScale>,
+    weight: f64,
 }
 
 impl ViewRunner {
@@ -88,9 +76,10 @@ impl ViewRunner {
         let head = GridHead::new(&view.heads.iter().collect::<Vec<_>>(), extractor.embedding())?;
         let (h, w) = extractor.embedding().grid();
         // The Gaussian is 4 pixels wide at the view's own size; on the map of a larger view it is as much wider.
-        let sigma = MAP_SIGMA * map_size.width as f64 / view.size.width as f64;
+        let weight = view.size.width as f64 / map_size.width as f64;
+        let sigma = MAP_SIGMA / weight;
         let upsampler = SmoothUpsampler::new(h, w, map_size.height, map_size.width, sigma)?;
-        Ok(Self { extractor, head, upsampler, scales: view.scales.clone() })
+        Ok(Self { extractor, head, upsampler, scales: view.scales.clone(), weight })
     }
 
     /// Logits of every head for each patch of a picture, `[patches, heads]`, and where the picture lies in the input.
@@ -107,14 +96,18 @@ impl ViewRunner {
         Ok((self.head.logits(&pooled, threads), placement))
     }
 
-    /// The score that each head gives a picture, on scale, from its logits, `[patches, heads]`.
+    /// The score that each head gives a picture in this view, from its logits, `[patches, heads]`.
     #[must_use]
     pub fn head_scores(&self, logits: &[f32], scoring: Scoring) -> Vec<f64> {
         let heads = self.scales.len();
-        let score = |(h, scale): (usize, &HeadScale)| {
-            scale.image.apply(patches_score(&of_head(logits, heads, h), scoring))
-        };
-        self.scales.iter().enumerate().map(score).collect()
+        (0..heads).map(|h| self.score_of_head(&of_head(logits, heads, h), scoring)).collect()
+    }
+
+    /// The score that a head gives a picture in this view, from its logits, `[patches]`. A view counts by its side over the
+    /// largest view's. The weight owes nothing to the pictures that calibrate the head, so their ranks stay exact (docs/threshold.md).
+    #[must_use]
+    pub fn score_of_head(&self, logits: &[f32], scoring: Scoring) -> f64 {
+        self.weight * patches_score(logits, scoring)
     }
 
     /// The map of the model's size from logits, `[patches, heads]`: the mean over the heads of their logits on scale (the sigmoid of
@@ -134,9 +127,9 @@ impl ViewRunner {
         self.map_of(logits, &self.scales[head..=head], scoring)
     }
 
-    fn map_of(&self, logits: &[f32], scales: &[HeadScale], scoring: Scoring) -> Result<ScoreMap> {
+    fn map_of(&self, logits: &[f32], scales: &[PatchScale], scoring: Scoring) -> Result<ScoreMap> {
         let mean = |of_patch: &[f32]| {
-            let on_scale = of_patch.iter().zip(scales).map(|(&v, s)| s.map.apply(f64::from(v)) as f32);
+            let on_scale = of_patch.iter().zip(scales).map(|(&v, s)| s.apply(v));
             let mean = on_scale.sum::<f32>() / scales.len() as f32;
             match scoring {
                 Scoring::Sigmoid => sigmoid(mean),

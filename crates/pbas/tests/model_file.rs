@@ -11,7 +11,7 @@ use pbas::image::Rgb8;
 use pbas::model_file::{FORMAT_VERSION, from_bytes, load, save, to_bytes};
 use pbas::preprocess::InputSize;
 use pbas::settings::{Preset, Settings, Sizes};
-use pbas::view::{HeadScale, PatchScale, View};
+use pbas::view::{PatchScale, View};
 use pbas::{Error, ErrorKind};
 use pbas_nn::linalg::Threads;
 use rand::{RngExt, SeedableRng};
@@ -40,8 +40,7 @@ fn model() -> Model {
         for head in heads.iter_mut().filter(|_| v == 0) {
             head.feature_scale = Some(FeatureScale { mean: random(-1.0), deviation: random(0.5) });
         }
-        let scale = |mean, deviation| PatchScale { mean, deviation };
-        let scales = vec![HeadScale { map: scale(-1.25, 0.375), image: scale(-0.75, 0.5) }; 2];
+        let scales = vec![PatchScale { mean: -1.25, deviation: 0.375 }; 2];
         View { size, heads, scales }
     });
     let views = views.collect();
@@ -162,7 +161,7 @@ fn numbers_keep_their_last_digit() {
         }
         c.heads[1] = (0..9).map(|_| rng.random_range(0.1..9.0)).collect::<Vec<f64>>().into();
         for s in model.views.iter_mut().map(|v| &mut v.scales[1]) {
-            for v in [&mut s.map.mean, &mut s.map.deviation, &mut s.image.mean, &mut s.image.deviation] {
+            for v in [&mut s.mean, &mut s.deviation] {
                 *v = rng.random_range(0.001..0.1);
             }
         }
@@ -324,8 +323,8 @@ fn descriptions_out_of_range_are_refused() {
         ("/views/0/hidden", json!(0), "hidden units"),
         ("/views/0/size/width", json!(0), "found 0"),
         ("/views/0/size/height", json!(1_000_000), "found 1000000"),
-        ("/views/0/scales/0/image/deviation", json!(0.0), "scale of scores"),
-        ("/views/0/scales/1/map/deviation", json!(-1.0), "scale of scores"),
+        ("/views/0/scales/0/deviation", json!(0.0), "scale of scores"),
+        ("/views/0/scales/1/deviation", json!(-1.0), "scale of scores"),
         ("/views", json!([]), "1 to 8 views"),
         ("/calibration/false_reject_rate", json!(0.0), "calibration"),
         ("/calibration/heads/1", json!([]), "calibration"),

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// Share of the scores that the tail is fitted to.
 const TAIL_SHARE: usize = 5;
 /// Fewest scores that the tail is fitted to, where there are as many.
-const TAIL_LEAST: usize = 5;
+const TAIL_LEAST: usize = 3;
 /// With fewer excesses the shape of the tail is noise; it is then exponential.
 const SHAPE_LEAST: usize = 20;
 /// Heaviest tail that is believed.

@@ -14,10 +14,10 @@ use statrs::distribution::{Beta, ContinuousCDF};
 use crate::score::{ScoreMap, top_share_mean};
 use crate::settings::Scoring;
 use crate::statistics::Robust;
-use crate::view::{HeadScale, PatchScale};
+use crate::view::PatchScale;
 use crate::{Error, Result};
 
-/// Least deviation of image scores, in deviations of patches: identical pictures have no spread to go by.
+/// Least deviation of image scores, in logits: identical pictures have no spread to go by.
 const LEAST_DEVIATION: f64 = 0.05;
 /// Least deviation of patch logits.
 const LEAST_PATCH_DEVIATION: f64 = 1e-6;
@@ -291,58 +291,21 @@ pub struct Judgement {
     pub rejected: bool,
 }
 
-/// Count, mean and sum of squared differences of patch logits, gathered picture by picture.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Moments {
-    count: f64,
-    mean: f64,
-    squares: f64,
-}
-
-impl Moments {
-    /// Of the patches of one picture.
-    #[must_use]
-    pub fn of(patches: &[f32]) -> Self {
-        let count = patches.len() as f64;
-        let values = || patches.iter().map(|&v| f64::from(v));
-        let mean = values().sum::<f64>() / count.max(1.0);
-        Self { count, mean, squares: values().map(|v| (v - mean).powi(2)).sum() }
-    }
-
-    /// Of the patches of both (Chan, Golub and LeVeque, 1979).
-    #[must_use]
-    pub fn with(self, other: Self) -> Self {
-        let count = self.count + other.count;
-        if count == 0.0 {
-            return self;
-        }
-        let apart = other.mean - self.mean;
-        Self {
-            count,
-            mean: self.mean + apart * other.count / count,
-            squares: self.squares + other.squares + apart * apart * self.count * other.count / count,
-        }
-    }
-
-    /// As a scale.
-    fn scale(self) -> PatchScale {
-        let deviation = (self.squares / (self.count - 1.0).max(1.0)).sqrt();
-        PatchScale { mean: self.mean, deviation: deviation.max(LEAST_PATCH_DEVIATION) }
-    }
-}
-
-/// The scale of a head in a view, from its patch logits. Maps go by pictures that the head has not seen. Scores of pictures, which
-/// only need views weighed against each other, go by pictures that it has seen: owing nothing to the pictures that calibrate the
-/// head, they keep the ranks among those exact. The published score is left on its own scale.
+/// The scale of a head in the map, from its patch logits for good pictures that it has not seen. The published score is left on its
+/// own scale.
 #[must_use]
-pub fn head_scale(unseen: Moments, seen: Moments, scoring: Scoring) -> HeadScale {
-    match scoring {
-        Scoring::Sigmoid => HeadScale::IDENTITY,
-        Scoring::Rarity { .. } => HeadScale { map: unseen.scale(), image: seen.scale() },
+pub fn patch_scale<'a>(pictures: impl Iterator<Item = &'a Vec<f32>> + Clone, scoring: Scoring) -> PatchScale {
+    if scoring == Scoring::Sigmoid {
+        return PatchScale::IDENTITY;
     }
+    let values = pictures.flatten().map(|&v| f64::from(v));
+    let n = values.clone().count().max(1) as f64;
+    let mean = values.clone().sum::<f64>() / n;
+    let variance = values.map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
+    PatchScale { mean, deviation: variance.sqrt().max(LEAST_PATCH_DEVIATION) }
 }
 
-/// The score of a picture by one head in one view, from its patches' logits, before it is brought to scale.
+/// The score of a picture by one head in one view, from its patches' logits.
 #[must_use]
 pub fn patches_score(patches: &[f32], scoring: Scoring) -> f64 {
     f64::from(match scoring {

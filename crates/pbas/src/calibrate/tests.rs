@@ -80,17 +80,13 @@ fn promise_of_three_heads_holds_over_many_draws() {
 }
 
 #[test]
-fn moments_of_pieces_are_those_of_the_whole() {
-    let mut rng = ChaCha8Rng::seed_from_u64(5);
-    let values: Vec<f32> = (0..1000).map(|_| 100.0 + rng.random_range(-1.0f32..1.0)).collect();
-    let pieces = values.chunks(7).map(Moments::of).fold(Moments::default(), Moments::with);
-    let n = values.len() as f64;
-    let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
-    let variance = values.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / (n - 1.0);
-    let scale = pieces.scale();
-    assert!((scale.mean - mean).abs() < 1e-9 && (scale.deviation - variance.sqrt()).abs() < 1e-9);
-    assert_eq!(Moments::default().with(Moments::of(&[])).scale().deviation, LEAST_PATCH_DEVIATION);
-    assert_eq!(head_scale(pieces, pieces, Scoring::Sigmoid), HeadScale::IDENTITY);
+fn scales_of_maps_are_those_of_the_patches() {
+    let pictures = [vec![1.0, 3.0], vec![1.0, 5.0]];
+    let scale = patch_scale(pictures.iter(), RARITY);
+    assert!((scale.mean - 2.5).abs() < 1e-12 && (scale.deviation - (11.0f64 / 3.0).sqrt()).abs() < 1e-12);
+    assert_eq!(scale.apply(2.5), 0.0);
+    assert_eq!(patch_scale(pictures.iter(), Scoring::Sigmoid), PatchScale::IDENTITY);
+    assert!(patch_scale([vec![1.0; 4]].iter(), RARITY).deviation > 0.0);
 }
 
 #[test]

@@ -28,10 +28,10 @@ use self::feature_cache::{FeatureCache, Survey};
 use self::observer::Observer;
 use self::trainer::{HeadJob, Stream, stream};
 use crate::backbone::{Backbone, hex};
-use crate::calibrate::{Calibration, Moments, head_scale, patches_score, peak, suspects};
+use crate::calibrate::{Calibration, patch_scale, peak, suspects};
 use crate::detector::{Model, Provenance, mean_map};
 use crate::features::Extractor;
-use crate::head::{GridHead, Head, of_head};
+use crate::head::{GridHead, Head};
 use crate::image::{DecodeOptions, dimensions};
 use crate::preprocess::{Geometry, InputSize};
 use crate::settings::{Settings, Sizes, auto_sizes};
@@ -283,15 +283,7 @@ fn train_heads(
     Ok(views.collect())
 }
 
-/// What the heads of a view say of a good picture.
-struct Judged {
-    /// Of the patch logits of each head.
-    moments: Vec<Moments>,
-    /// Patch logits of the head that the picture calibrates; none if there is none.
-    unseen: Vec<f32>,
-}
-
-/// Scores every good picture; from these scores the scales of the heads and the threshold.
+/// Scores every good picture by the head that has not seen it; from these scores the scales of the heads and the threshold.
 fn finish(
     backbone: Backbone,
     settings: Settings,
@@ -302,42 +294,33 @@ fn finish(
     observer: &dyn Observer,
 ) -> Result<Model> {
     let scoring = settings.scoring;
-    observer.begin("threshold", (cache.pictures() * views.len() + deal.calibrate.len()) as u64, "pictures");
-    // judged[view][picture]
-    let mut judged: Vec<Vec<Judged>> = Vec::new();
+    let steps = deal.calibrate.len() * (views.len() + 1);
+    observer.begin("threshold", steps as u64, "pictures");
+    // logits[view][i]: of the picture `deal.calibrate[i]` by its head
+    let mut logits: Vec<Vec<Vec<f32>>> = Vec::new();
     for (v, view) in views.iter_mut().enumerate() {
-        let head = GridHead::new(&view.heads.iter().collect::<Vec<_>>(), cache.embedding(v))?;
-        let run = |pooled: &mut Vec<f32>, picture: usize| {
+        let heads = view.heads.iter().map(|h| GridHead::new(&[h], cache.embedding(v)));
+        let heads = heads.collect::<Result<Vec<_>>>()?;
+        let run = |pooled: &mut Vec<f32>, &(picture, head): &(usize, usize)| {
             cache.pooled(v, picture, pooled);
-            let logits = head.logits(pooled, Threads::One);
             observer.advance(1);
-            let of_head: Vec<Vec<f32>> =
-                (0..head.heads()).map(|h| of_head(&logits, head.heads(), h)).collect();
-            let moments = of_head.iter().map(|l| Moments::of(l)).collect();
-            let unseen = deal.calibrating_head(picture).map_or(Vec::new(), |h| of_head[h].clone());
-            Judged { moments, unseen }
+            heads[head].logits(pooled, Threads::One)
         };
-        let of_view: Vec<Judged> = (0..cache.pictures()).into_par_iter().map_init(Vec::new, run).collect();
-        let scale = |h: usize| {
-            let all = |pictures: &mut dyn Iterator<Item = usize>| {
-                pictures.map(|p| of_view[p].moments[h]).fold(Moments::default(), Moments::with)
-            };
-            let mut unseen = deal.calibrate.iter().filter(|c| c.1 == h).map(|c| c.0);
-            head_scale(all(&mut unseen), all(&mut deal.train[h].iter().copied()), scoring)
-        };
-        view.scales = (0..view.heads.len()).map(scale).collect();
-        judged.push(of_view);
+        let of_view: Vec<Vec<f32>> = deal.calibrate.par_iter().map_init(Vec::new, run).collect();
+        let of_head =
+            |h: usize| of_view.iter().zip(&deal.calibrate).filter(move |(_, c)| c.1 == h).map(|(l, _)| l);
+        view.scales = (0..heads.len()).map(|h| patch_scale(of_head(h), scoring)).collect();
+        logits.push(of_view);
     }
     let map_size = views.iter().map(|v| v.size).max_by_key(|s| s.height * s.width);
     let map_size = map_size.ok_or_else(|| Error::caller("sizes: expected at least one, found none"))?;
     let runners = views.iter().map(|v| ViewRunner::new(&backbone, v, &settings, map_size));
     let runners = runners.collect::<Result<Vec<_>>>()?;
-    let scored = deal.calibrate.par_iter().map(|&(picture, head)| {
+    let scored = deal.calibrate.par_iter().enumerate().map(|(i, &(_, head))| {
         let (mut score, mut maps) = (0.0, Vec::new());
-        for ((view, runner), judged) in views.iter().zip(&runners).zip(&judged) {
-            let logits = &judged[picture].unseen;
-            score += view.scales[head].image.apply(patches_score(logits, scoring));
-            maps.push(runner.map_of_head(logits, head, scoring)?);
+        for (runner, logits) in runners.iter().zip(&logits) {
+            score += runner.score_of_head(&logits[i], scoring);
+            maps.push(runner.map_of_head(&logits[i], head, scoring)?);
         }
         observer.advance(1);
         Ok((head, score, peak(&mean_map(maps)?)))
