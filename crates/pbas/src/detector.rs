@@ -30,9 +30,9 @@ pub enum Verdict {
 /// What a model says of one picture.
 #[derive(Debug, Clone)]
 pub struct Prediction {
-    /// How rare the picture would be among good ones, as `-log10` of a probability, or the published sigmoid in 0..1 (see [`Scoring`]).
+    /// How rare the picture would be among good ones, as `-log10` of a probability, or the published sigmoid in 0..1 (see [`crate::settings::Scoring`]).
     pub image_score: f64,
-    /// Ranks pictures as `image_score` does, but without the ties of a sigmoid at 1: with [`Scoring::Sigmoid`] the logit.
+    /// Ranks pictures as `image_score` does, but without the ties of a sigmoid at 1: with [`crate::settings::Scoring::Sigmoid`] the logit.
     pub rank_score: f64,
     /// Bound on the probability that a good picture scores as high ([`crate::calibrate::Judgement`]).
     pub p_value: f64,
