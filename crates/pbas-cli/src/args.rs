@@ -63,21 +63,28 @@ pub struct Train {
     /// resolution [default: stretch; paper: crop]
     #[arg(long, value_enum)]
     pub fit: Option<FitName>,
-    /// Weights of EfficientNet-Lite0, Lite1 or Lite2, or of a ResNet (torchvision's names; give --feature-layers), as
+    /// Weights of EfficientNet-Lite0, Lite1 or Lite2, or of a ResNet (torchvision's names), as
     /// .safetensors or .pth; no code in it is run [default: Lite0, inside the program]
     #[arg(long, value_name = "FILE")]
     pub backbone: Option<PathBuf>,
     /// Layers whose features are used: any of stride4, stride8, stride16, stride32, or layer1 to layer4 of a ResNet [default:
-    /// stride8,stride16,stride32; paper: stride8,stride16]
+    /// stride8,stride16,stride32; paper: stride8,stride16; of a ResNet: layer2,layer3]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub feature_layers: Option<Vec<String>>,
     /// Heads a view, 1 to 16, each trained without one fold of the pictures, which it then scores for the threshold;
     /// 1 keeps 15 % of the pictures out of training instead [default: 3; paper: 1]
     #[arg(long, value_name = "N")]
     pub folds: Option<usize>,
+    /// Where parts are looked at: a picture of the size of the pictures, or of the same proportions, white where to look; outside it
+    /// nothing trains and nothing scores. `auto` finds the part on a plain background, or refuses [default: everywhere]
+    #[arg(long, value_name = "MASK|auto")]
+    pub roi: Option<PathBuf>,
+    /// Report no region of fewer pixels of the picture; scores and verdicts stay as they are [default: 0]
+    #[arg(long, value_name = "N")]
+    pub min_area: Option<usize>,
     /// Share of good parts that may be rejected, above 0 to 0.5; what the pictures prove of it is printed and kept in the model
     /// [default: 0.01]
-    #[arg(long, value_name = "RATE")]
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
     pub false_reject_rate: Option<f64>,
     /// Train each head for so many passes over its pictures [default: see --steps; paper: 640]
     #[arg(long, value_name = "N", conflicts_with = "steps")]
@@ -121,7 +128,7 @@ pub struct Calibrate {
     /// Folder of new good pictures, which the model was not trained on; without it the pictures of before are used again
     pub dir: Option<PathBuf>,
     /// Share of good parts that may be rejected, above 0 to 0.5 [default: the model's]
-    #[arg(long, value_name = "RATE")]
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
     pub false_reject_rate: Option<f64>,
     /// The model file to write [default: the model itself is replaced]
     #[arg(short, long, value_name = "FILE")]
@@ -159,6 +166,9 @@ pub struct Predict {
     /// quarter of the model's pixel threshold to twice of it (0 to 1 where scores are sigmoids)
     #[arg(long, value_name = "DIR")]
     pub heatmaps: Option<PathBuf>,
+    /// Report no region of fewer pixels of the picture; scores and verdicts stay as they are [default: the model's, see `train`]
+    #[arg(long, value_name = "N")]
+    pub min_area: Option<usize>,
     /// Exit with 1 where a picture is anomalous (and none failed)
     #[arg(long)]
     pub fail_on_anomaly: bool,

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use pbas_nn::linalg::Threads;
 use serde::Serialize;
-use statrs::distribution::{Binomial, DiscreteCDF};
 
 use crate::dataset::{Label, Sample, TestSet};
 use crate::detector::{Detector, Prediction, Scratch, Verdict};
@@ -12,15 +11,13 @@ use crate::error::chain;
 use crate::image::{DefectMask, Rgb8, read_mask, read_rgb};
 use crate::metrics::{PixelCurve, PixelCurveBuilder, RankingCurve};
 use crate::ordered::in_order;
+use crate::statistics::{SURPRISING, as_many_or_more};
 use crate::train::observer::Observer;
-use crate::words::percent;
+use crate::words::{counted, percent};
 use crate::{Error, ErrorKind, Result};
 
 /// Area limits of the per-region overlap (algorithm.md, section 6).
 pub const AUPRO_LIMITS: [f64; 2] = [0.3, 0.05];
-
-/// A probability of as many false rejects below which a note says so.
-const SURPRISING: f64 = 0.01;
 
 /// Figures of one test set. Absent figures have a reason in `notes`; all are from 0 to 1.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -145,6 +142,8 @@ pub fn evaluate(
     let mut pixels = any_masks.then(PixelCurveBuilder::new);
     let (mut samples, mut failures) = (Vec::new(), Vec::new());
     let geometry = detector.map_geometry();
+    let inside = detector.model().settings.roi.as_ref().map(|roi| roi.laid_out(&geometry)).transpose()?;
+    let mut outside = 0;
     observer.begin("evaluating", set.samples.len() as u64, "pictures");
     let work = |scratch: &mut Scratch, sample: &Sample| judge(detector, sample, scratch);
     in_order(&set.samples, Scratch::default, work, |sample, result| {
@@ -164,9 +163,14 @@ pub fn evaluate(
             None
         });
         if let Some(pixels) = &mut pixels {
+            let (map, inside) = (&prediction.map, inside.as_deref());
             let added = match (&mask, sample.label) {
-                (Some(m), _) => geometry.apply_mask(m).and_then(|m| pixels.add(&prediction.map, Some(&m))),
-                (None, Label::Good) => pixels.add(&prediction.map, None),
+                (Some(m), _) => geometry.apply_mask(m).and_then(|m| {
+                    let seen = |(i, &v): (usize, &u8)| v != 0 && inside.is_none_or(|inside| inside[i]);
+                    outside += usize::from(!m.data.iter().enumerate().any(seen) && inside.is_some());
+                    pixels.add_inside(map, Some(&m), inside)
+                }),
+                (None, Label::Good) => pixels.add_inside(map, None, inside),
                 (None, Label::Defective) => Ok(()),
             };
             if let Err(e) = added {
@@ -190,6 +194,12 @@ pub fn evaluate(
             "none of the {} test pictures could be judged: {first}",
             set.samples.len()
         )));
+    }
+    if outside > 0 {
+        notes.push(format!(
+            "{} with no defect inside the region of interest: they can only be missed",
+            counted(outside, "defective picture")
+        ));
     }
     let pixels = pixels.map(PixelCurveBuilder::finish);
     summarize(detector, samples, failures, notes, pixels.as_ref())
@@ -216,14 +226,6 @@ fn judge(detector: &Detector, sample: &Sample, scratch: &mut Scratch) -> Result<
         Ok(mask)
     });
     Ok((picture, mask.transpose(), prediction))
-}
-
-/// Binomial probability of `seen` or more of `n` at a rate.
-fn as_many_or_more(seen: usize, n: usize, rate: f64) -> f64 {
-    if seen == 0 {
-        return 1.0;
-    }
-    Binomial::new(rate, n as u64).map_or(1.0, |b| b.sf(seen as u64 - 1))
 }
 
 fn summarize(

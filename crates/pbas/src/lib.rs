@@ -66,6 +66,7 @@ pub mod patch;
 pub mod preprocess;
 pub mod recalibrate;
 pub mod report;
+pub mod roi;
 pub mod score;
 pub mod settings;
 mod statistics;

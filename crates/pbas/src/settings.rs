@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::patch::Pooling;
 use crate::preprocess::{Fit, InputSize};
+use crate::roi::Roi;
 use crate::{Error, Result};
 
 /// One good part in a hundred.
@@ -130,6 +131,16 @@ pub struct Settings {
     pub apply_orientation: bool,
     /// Seed of everything random.
     pub seed: u64,
+    /// Where in the picture parts are looked at; everywhere if `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub roi: Option<Roi>,
+    /// Regions of the map with fewer pixels of the picture than this are not reported. It moves neither scores nor verdicts.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub min_area: usize,
+}
+
+fn is_zero(n: &usize) -> bool {
+    *n == 0
 }
 
 impl Settings {
@@ -163,6 +174,8 @@ impl Settings {
                 false_reject_rate: DEFAULT_FALSE_REJECT_RATE,
                 apply_orientation: true,
                 seed: 0,
+                roi: None,
+                min_area: 0,
             },
             Preset::Paper => Self {
                 preset,
@@ -190,6 +203,8 @@ impl Settings {
                 false_reject_rate: DEFAULT_FALSE_REJECT_RATE,
                 apply_orientation: false,
                 seed: 0,
+                roi: None,
+                min_area: 0,
             },
         }
     }

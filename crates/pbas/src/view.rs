@@ -9,7 +9,8 @@ use crate::features::{ExtractScratch, Extractor};
 use crate::head::{GridHead, Head, of_head, sigmoid};
 use crate::image::Rgb8;
 use crate::preprocess::{Geometry, InputSize, Placement};
-use crate::score::{ScoreMap, SmoothUpsampler};
+use crate::roi::Positions;
+use crate::score::{InsideMap, ScoreMap, SmoothUpsampler};
 use crate::settings::{Scoring, Settings};
 use crate::{Error, Result};
 
@@ -54,6 +55,9 @@ pub struct ViewRunner {
     extractor: Extractor,
     head: GridHead,
     upsampler: SmoothUpsampler,
+    positions: Positions,
+    /// Where there is a region of interest.
+    inside: Option<InsideMap>,
     scales: Vec<PatchScale>,
     weight: f64,
 }
@@ -62,7 +66,8 @@ impl ViewRunner {
     /// Resolves a view; `map_size` is the size of the model's score map (the largest view's).
     ///
     /// # Errors
-    /// A size or feature layer that the backbone cannot serve, or heads for features of another length.
+    /// A size or feature layer that the backbone cannot serve, heads for features of another length, or a region of interest in
+    /// which no patch lies.
     pub fn new(backbone: &Backbone, view: &View, settings: &Settings, map_size: InputSize) -> Result<Self> {
         let geometry = Geometry { fit: settings.fit, size: view.size };
         let extractor = Extractor::new(backbone, geometry, &settings.feature_layers, settings.pooling)?;
@@ -79,10 +84,19 @@ impl ViewRunner {
         let weight = view.size.width as f64 / map_size.width as f64;
         let sigma = MAP_SIGMA / weight;
         let upsampler = SmoothUpsampler::new(h, w, map_size.height, map_size.width, sigma)?;
-        Ok(Self { extractor, head, upsampler, scales: view.scales.clone(), weight })
+        let positions = Positions::of(settings.roi.as_ref(), &geometry, (h, w))?;
+        let inside = match (&settings.roi, positions.flags()) {
+            (Some(roi), Some(flags)) => {
+                let pixels = roi.laid_out(&Geometry { fit: settings.fit, size: map_size })?;
+                Some(InsideMap::new(&upsampler, flags, &pixels)?)
+            }
+            _ => None,
+        };
+        Ok(Self { extractor, head, upsampler, positions, inside, scales: view.scales.clone(), weight })
     }
 
-    /// Logits of every head for each patch of a picture, `[patches, heads]`, and where the picture lies in the input.
+    /// Logits of every head for each patch of a picture, `[patches, heads]`, and where the picture lies in the input. Of a region of
+    /// interest the outside is painted already ([`crate::roi::Roi::paint`]); patches outside have logits that count nowhere.
     ///
     /// # Errors
     /// A picture that the geometry cannot lay out.
@@ -107,7 +121,7 @@ impl ViewRunner {
     /// largest view's. The weight owes nothing to the pictures that calibrate the head, so their ranks stay exact (docs/threshold.md).
     #[must_use]
     pub fn score_of_head(&self, logits: &[f32], scoring: Scoring) -> f64 {
-        self.weight * patches_score(logits, scoring)
+        self.weight * patches_score(&self.positions.select(logits), scoring)
     }
 
     /// The map of the model's size from logits, `[patches, heads]`: the mean over the heads of their logits on scale (the sigmoid of
@@ -137,7 +151,10 @@ impl ViewRunner {
             }
         };
         let values: Vec<f32> = logits.chunks_exact(scales.len()).map(mean).collect();
-        self.upsampler.apply(&values)
+        match &self.inside {
+            Some(inside) => inside.apply(&self.upsampler, &values),
+            None => self.upsampler.apply(&values),
+        }
     }
 
     /// The heads, folded for this view's grid.

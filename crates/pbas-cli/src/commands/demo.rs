@@ -92,6 +92,8 @@ fn train_args(args: &Demo, output: PathBuf) -> args::Train {
         feature_layers: None,
         false_reject_rate: None,
         folds: None,
+        roi: None,
+        min_area: None,
         epochs: None,
         steps: args.steps,
         embed_dim: None,
