@@ -139,7 +139,8 @@ pub fn estimate(
 }
 
 /// Multiply-adds a second of the steps of a head, all threads together: timed on noise, heads side by side where there are as many
-/// as threads, as training has them.
+/// as threads, as training has them. Against a training of 31 pictures at the automatic sizes on two busy cores the time of its steps came out 1.1
+/// and 1.35 times too long (before and after it).
 fn step_speed(settings: &Settings, dim: usize, positions: usize, heads: usize) -> f64 {
     let threads = rayon::current_num_threads();
     let h = &settings.head;

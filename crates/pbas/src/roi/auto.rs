@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use rayon::prelude::*;
 
-use super::Roi;
+use super::{AUTO, Roi};
 use crate::doctor::part::{PART_SIDE, silhouette};
 use crate::image::{DecodeOptions, read_rgb};
 use crate::preprocess::{Fit, Geometry, InputSize};
@@ -74,7 +74,7 @@ pub fn find(pictures: &[PathBuf], decode: &DecodeOptions, observer: &dyn Observe
     }
     let union = (0..size.height * size.width).map(|i| parts.iter().any(|p| p[i])).collect::<Vec<_>>();
     let radius = (MARGIN * size.height.max(size.width) as f64).round() as usize;
-    let roi = Roi::new(size, widened(&without_holes(&union, size), size, radius), "auto")?;
+    let roi = Roi::new(size, widened(&without_holes(&union, size), size, radius), AUTO)?;
     if roi.share() > MOST_KEPT {
         return Err(Error::caller(format!(
             "`--roi auto`: the parts lie all over the pictures: a region would keep {} of them and leave out nothing worth it",

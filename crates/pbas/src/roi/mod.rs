@@ -30,6 +30,8 @@ const LONGEST: usize = 2048;
 const SAME_PROPORTIONS: f64 = 0.02;
 /// Good pictures from which the colour of the outside is taken.
 const COLOUR_SAMPLE: usize = 32;
+/// Source of a region that was found.
+const AUTO: &str = "auto";
 /// Colour of the outside before it is known.
 const NEUTRAL: [u8; 3] = [128; 3];
 
@@ -152,7 +154,8 @@ impl Roi {
         }
         let usual =
             counts.iter().max_by_key(|(_, n)| **n).map(|(&(width, height), _)| InputSize { height, width });
-        Ok(usual.filter(|&usual| usual != self.size).map(|usual| {
+        // One that was found has been looked for at a small size: nobody drew it for another.
+        Ok(usual.filter(|&usual| usual != self.size && self.source != AUTO).map(|usual| {
             format!(
                 "region of interest `{}` of {} pixels is resized to the pictures' {usual}",
                 self.source, self.size
