@@ -89,7 +89,10 @@ pub fn find(pictures: &[PathBuf], decode: &DecodeOptions, observer: &dyn Observe
 fn without_holes(values: &[bool], size: InputSize) -> Vec<bool> {
     let (w, h) = (size.width, size.height);
     let mut outside = vec![false; w * h];
-    let on_border = |i: &usize| i % w == 0 || i % w == w - 1 || i / w == 0 || i / w == h - 1;
+    let on_border = |&i: &usize| {
+        let (x, y) = (i % w, i / w);
+        x == 0 || x == w - 1 || y == 0 || y == h - 1
+    };
     let mut waiting: VecDeque<usize> = (0..w * h).filter(on_border).collect();
     while let Some(i) = waiting.pop_front() {
         if values[i] || std::mem::replace(&mut outside[i], true) {
