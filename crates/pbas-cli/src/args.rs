@@ -149,6 +149,21 @@ pub struct Eval {
     /// for all: from a quarter of the model's pixel threshold to twice of it (0 to 1 where scores are sigmoids)
     #[arg(long, value_name = "DIR")]
     pub heatmaps: Option<PathBuf>,
+    /// Also judge the set by other methods on the same features and views: `nearest`, the distance to the nearest of a coreset
+    /// of good patches, in the manner of PatchCore
+    #[arg(long, value_enum, value_name = "METHODS", value_delimiter = ',')]
+    pub compare: Vec<Method>,
+    /// The good pictures that the compared methods learn from [default: `train/good` of DIR]
+    #[arg(long, value_name = "DIR", requires = "compare")]
+    pub good: Option<PathBuf>,
+}
+
+/// A method to compare with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Method {
+    /// Nearest neighbours in a coreset of good patches
+    #[value(alias = "patchcore")]
+    Nearest,
 }
 
 /// `pbas predict`.

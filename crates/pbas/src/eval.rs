@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use pbas_nn::linalg::Threads;
 use serde::Serialize;
 
+use crate::compare::Opinion;
 use crate::dataset::{Label, Sample, TestSet};
 use crate::detector::{Detector, Prediction, Scratch, Verdict};
 use crate::error::chain;
-use crate::image::{DefectMask, Rgb8, read_mask, read_rgb};
+use crate::image::{DecodeOptions, DefectMask, Rgb8, read_mask, read_rgb};
 use crate::metrics::{PixelCurve, PixelCurveBuilder, RankingCurve};
 use crate::ordered::in_order;
 use crate::statistics::{SURPRISING, as_many_or_more};
@@ -111,6 +112,9 @@ pub struct EvalResult {
     pub failures: Vec<Failure>,
     /// What is odd about the set, and why figures are absent.
     pub notes: Vec<String>,
+    /// Second opinions that were asked for ([`crate::compare`]).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub compared: Vec<Opinion>,
 }
 
 /// A judged picture, as [`evaluate`] hands it to its caller.
@@ -208,11 +212,19 @@ pub fn evaluate(
 type JudgedParts = (Rgb8, Result<Option<DefectMask>>, Prediction);
 
 fn judge(detector: &Detector, sample: &Sample, scratch: &mut Scratch) -> Result<JudgedParts> {
-    let options = detector.decode_options();
-    let picture = read_rgb(&sample.path, &options)?;
+    let (picture, mask) = read_sample(sample, &detector.decode_options())?;
     let prediction = detector.predict(&picture, scratch, Threads::One)?;
+    Ok((picture, mask, prediction))
+}
+
+/// Reads a picture and, apart from whether that works, its mask, which must be of the same size.
+pub(crate) fn read_sample(
+    sample: &Sample,
+    options: &DecodeOptions,
+) -> Result<(Rgb8, Result<Option<DefectMask>>)> {
+    let picture = read_rgb(&sample.path, options)?;
     let mask = sample.mask.as_ref().map(|path| {
-        let mask = read_mask(path, &options)?;
+        let mask = read_mask(path, options)?;
         if (mask.width, mask.height) != (picture.width, picture.height) {
             return Err(Error::input(format!(
                 "mask `{}`: expected {} x {} pixels as its picture, found {} x {}",
@@ -225,7 +237,7 @@ fn judge(detector: &Detector, sample: &Sample, scratch: &mut Scratch) -> Result<
         }
         Ok(mask)
     });
-    Ok((picture, mask.transpose(), prediction))
+    Ok((picture, mask.transpose()))
 }
 
 fn summarize(
@@ -299,5 +311,5 @@ fn summarize(
     if summary.pixel_auroc.is_none() {
         notes.push("no usable masks beside good pixels: pixel figures are absent".into());
     }
-    Ok(EvalResult { summary, defect_types, samples, failures, notes })
+    Ok(EvalResult { summary, defect_types, samples, failures, notes, compared: Vec::new() })
 }

@@ -50,6 +50,7 @@
 
 pub mod backbone;
 pub mod calibrate;
+pub mod compare;
 pub mod dataset;
 pub mod demo;
 pub mod detector;

@@ -30,7 +30,7 @@ pub fn run(args: &Demo, printer: Printer) -> Result<Status> {
             .with_hint(format!("to go on: {} --resume", train_command(&train_args))),
         _ => e,
     })?;
-    let outputs = Outputs { json: Some(json.clone()), heatmaps: Some(heatmaps.clone()) };
+    let outputs = Outputs { json: Some(json.clone()), heatmaps: Some(heatmaps.clone()), compare: None };
     let evaluated = evaluate_and_report(&load_detector(&model)?, dir, &outputs, printer)?;
 
     let (shown, model) = (shell(dir), shell(&model));

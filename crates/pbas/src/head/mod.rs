@@ -12,7 +12,7 @@ use rand::RngExt;
 use rand_distr::{Distribution, Normal};
 
 pub use grid::GridHead;
-pub use scale::FeatureScale;
+pub use scale::{FeatureScale, ScaleSums};
 
 /// Slope of the LeakyReLU below zero.
 pub const LEAKY_SLOPE: f32 = 0.2;

@@ -12,7 +12,7 @@ use super::checkpoint::Checkpoints;
 use super::feature_cache::FeatureCache;
 use super::observer::Observer;
 use super::step::{BatchCenters, HeadTrainer, Rates, project};
-use crate::head::{FeatureScale, Head};
+use crate::head::{FeatureScale, Head, ScaleSums};
 use crate::settings::{Batch, CenterRule, HeadSettings, Length};
 use crate::{Error, ErrorKind, Result};
 
@@ -67,27 +67,14 @@ fn feature_scale(job: &HeadJob<'_>) -> FeatureScale {
     let HeadJob { cache, view, pictures, .. } = *job;
     let (dim, positions) = (cache.embedding(view).dim(), cache.positions(view));
     let mut rng = stream(job.seed, Stream::Scale, view, job.head, 0);
-    let (mut row, mut scratch) = (vec![0.0f32; dim], Vec::new());
-    let (mut sum, mut squares) = (vec![0.0f64; dim], vec![0.0f64; dim]);
+    let (mut row, mut scratch, mut sums) = (vec![0.0f32; dim], Vec::new(), ScaleSums::new(dim));
     for _ in 0..SCALE_SAMPLE {
         let picture = pictures[rng.random_range(0..pictures.len())];
         let position = positions.nth(rng.random_range(0..positions.count()));
         cache.gather(view, picture, position, &mut row, &mut scratch);
-        for (j, &v) in row.iter().enumerate() {
-            sum[j] += f64::from(v);
-            squares[j] += f64::from(v) * f64::from(v);
-        }
+        sums.add(&row);
     }
-    let n = SCALE_SAMPLE as f64;
-    let mean: Vec<f64> = sum.iter().map(|s| s / n).collect();
-    let deviation: Vec<f64> =
-        squares.iter().zip(&mean).map(|(s, m)| (s / n - m * m).max(0.0).sqrt()).collect();
-    // An entry that never moves (a channel that is off for these pictures) must not become the loudest one.
-    let floor = 1e-3 * deviation.iter().sum::<f64>() / dim as f64 + 1e-6;
-    FeatureScale {
-        mean: mean.iter().map(|&m| m as f32).collect(),
-        deviation: deviation.iter().map(|&d| d.max(floor) as f32).collect(),
-    }
+    sums.scale()
 }
 
 impl HeadJob<'_> {
