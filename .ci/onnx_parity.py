@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ["numpy", "onnx", "onnxruntime", "openvino", "pillow"]
-OPSETS = range(18, 25)
+OPSETS = range(18, 29)
 CHECK = "import onnx, sys; [onnx.checker.check_model(path, full_check=True) for path in sys.argv[1:]]"
 
 

@@ -207,7 +207,7 @@ pub struct Export {
     /// the graph resizes; `any-bytes` the same as uint8, rows of pixels of R, G, B, as decoders give it
     #[arg(long, value_enum, default_value = "view")]
     pub input: InputName,
-    /// Version of ONNX's operator set, 18 to 24
+    /// Version of ONNX's operator set, 18 to 28
     #[arg(long, value_name = "N", default_value_t = DEFAULT_OPSET)]
     pub opset: u32,
     /// Replace an ONNX file that is there, once the new one is complete

@@ -25,7 +25,8 @@ fn writes_the_graph_and_our_own_scores() {
     assert!(run.stderr.contains("part.onnx"), "{}", run.stderr);
     let records = run.json_lines();
     assert_eq!(records.len(), 2);
-    let predicted = pbas(&["predict".as_ref(), model().as_os_str(), pictures.as_os_str()]).code(0).json_lines();
+    let predicted =
+        pbas(&["predict".as_ref(), model().as_os_str(), pictures.as_os_str()]).code(0).json_lines();
     for (record, predicted) in records.iter().zip(&predicted) {
         for key in ["path", "image_score", "verdict"] {
             assert_eq!(record[key], predicted[key]);
@@ -35,7 +36,11 @@ fn writes_the_graph_and_our_own_scores() {
     assert_eq!(fs::read_dir(out.path()).unwrap().count(), 1, "no temporary file is left");
 
     // A file that is there is kept, unless it may be replaced.
-    export(model(), &onnx, &["--input", "any"]).refused(&["part.onnx", "it is there already", "hint: --force"]);
+    export(model(), &onnx, &["--input", "any"]).refused(&[
+        "part.onnx",
+        "it is there already",
+        "hint: --force",
+    ]);
     assert!(fs::read(&onnx).unwrap() == bytes);
     for input in ["any", "any-bytes"] {
         let run = export(model(), &onnx, &["--input", input, "--opset", "21", "--force"]).code(0);

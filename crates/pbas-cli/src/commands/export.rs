@@ -45,13 +45,20 @@ struct Found {
 pub fn run(args: &Export, printer: Printer) -> Result<Status> {
     check_opset(args.opset).map_err(|e| e.context("--opset"))?;
     check_file(WHAT, &args.output)?;
-    let same = |a: &Path, b: &Path| a.canonicalize().ok().zip(b.canonicalize().ok()).is_some_and(|(a, b)| a == b);
+    let same =
+        |a: &Path, b: &Path| a.canonicalize().ok().zip(b.canonicalize().ok()).is_some_and(|(a, b)| a == b);
     if same(&args.model, &args.output) {
-        return Err(Error::caller(format!("cannot write {WHAT} `{}`: it is the model itself", args.output.display())));
+        return Err(Error::caller(format!(
+            "cannot write {WHAT} `{}`: it is the model itself",
+            args.output.display()
+        )));
     }
     if args.output.exists() && !args.force {
-        return Err(Error::caller(format!("cannot write {WHAT} `{}`: it is there already", args.output.display()))
-            .with_hint("--force replaces it"));
+        return Err(Error::caller(format!(
+            "cannot write {WHAT} `{}`: it is there already",
+            args.output.display()
+        ))
+        .with_hint("--force replaces it"));
     }
     let pictures = if args.check.is_empty() { Vec::new() } else { expand_inputs(&args.check)? };
     let detector = load_detector(&args.model)?;
@@ -59,7 +66,12 @@ pub fn run(args: &Export, printer: Printer) -> Result<Status> {
     let file = to_onnx(&detector, &options)
         .map_err(|e| e.context(format!("cannot export model `{}`", args.model.display())))?;
     write_file(WHAT, &args.output, &file)?;
-    printer.say(&format!("ONNX: {} ({}), opset {}", args.output.display(), bytes(file.len() as u64), args.opset));
+    printer.say(&format!(
+        "ONNX: {} ({}), opset {}",
+        args.output.display(),
+        bytes(file.len() as u64),
+        args.opset
+    ));
     check(&detector, &pictures)
 }
 

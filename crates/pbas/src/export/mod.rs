@@ -22,7 +22,7 @@ use crate::{Error, Result};
 use backbone::Network;
 
 /// Versions of ONNX's operator set that can be written.
-pub const OPSETS: RangeInclusive<u32> = 18..=24;
+pub const OPSETS: RangeInclusive<u32> = 18..=28;
 /// The version that is written unless another is asked for: the lowest, which most runtimes read.
 pub const DEFAULT_OPSET: u32 = 18;
 /// Name of the output `[batch]`, float32: what [`crate::detector::Prediction::image_score`] is.
@@ -214,7 +214,9 @@ fn ir_version(opset: u32) -> i64 {
         19..=20 => 9,
         21..=22 => 10,
         23 => 11,
-        _ => 12,
+        24 => 12,
+        25..=27 => 13,
+        _ => 14,
     }
 }
 

@@ -82,20 +82,21 @@ fn axes(b: &mut GraphBuilder, geometry: &Geometry, height: Value, width: Value) 
         Fit::Pad => {
             let (one, two) = (b.int("one", 1), b.int("two", 2));
             // This side scaled as the other one fits, rounded: floor((2 side size + other) / (2 other)).
-            let fitted = |b: &mut GraphBuilder, side: &Value, other: &Value, other_size: usize, most: usize| {
-                let twice = b.int("twice_size", 2 * other_size as i64);
-                let product = b.node("scaled", "Mul", &[side, &twice], &[]);
-                let product = b.node("plus_half", "Add", &[&product, other], &[]);
-                let divisor = b.node("twice_other", "Mul", &[other, &two], &[]);
-                let fitted = b.node("fitted", "Div", &[&product, &divisor], &[]);
-                let most = b.int("most", most as i64);
-                let fitted = b.node("at_most", "Min", &[&fitted, &most], &[]);
-                let resized = b.node("resized", "Max", &[&fitted, &one], &[]);
-                let free = b.node("free", "Sub", &[&most, &resized], &[]);
-                let before = b.node("before", "Div", &[&free, &two], &[]);
-                let start = b.node("start", "Sub", &[&zero, &before], &[]);
-                (resized, start)
-            };
+            let fitted =
+                |b: &mut GraphBuilder, side: &Value, other: &Value, other_size: usize, most: usize| {
+                    let twice = b.int("twice_size", 2 * other_size as i64);
+                    let product = b.node("scaled", "Mul", &[side, &twice], &[]);
+                    let product = b.node("plus_half", "Add", &[&product, other], &[]);
+                    let divisor = b.node("twice_other", "Mul", &[other, &two], &[]);
+                    let fitted = b.node("fitted", "Div", &[&product, &divisor], &[]);
+                    let most = b.int("most", most as i64);
+                    let fitted = b.node("at_most", "Min", &[&fitted, &most], &[]);
+                    let resized = b.node("resized", "Max", &[&fitted, &one], &[]);
+                    let free = b.node("free", "Sub", &[&most, &resized], &[]);
+                    let before = b.node("before", "Div", &[&free, &two], &[]);
+                    let start = b.node("start", "Sub", &[&zero, &before], &[]);
+                    (resized, start)
+                };
             let (resized_height, start_y) = fitted(b, &height, &width, columns, rows);
             let (resized_width, start_x) = fitted(b, &width, &height, rows, columns);
             [

@@ -111,8 +111,7 @@ fn rarity(b: &mut GraphBuilder, samples: &[&GoodScores], scores: &Value) -> Valu
             let fill = |p: &Pieces| [p.highest, 0.0, 0.0][part];
             table(b, hint, pieces.iter().map(|p| (p.linear.iter().map(|l| l[part]).collect(), fill(p))))
         };
-        let (start, length, slope) =
-            (table(b, "start", 0), table(b, "length", 1), table(b, "slope", 2));
+        let (start, length, slope) = (table(b, "start", 0), table(b, "length", 1), table(b, "slope", 2));
         let from_start = b.node("from_start", "Sub", &[&column, &start], &[]);
         let at_least = b.node("at_least_0", "Relu", &[&from_start], &[]);
         let within = b.node("within", "Min", &[&at_least, &length], &[]);

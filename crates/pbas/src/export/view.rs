@@ -10,6 +10,9 @@ use crate::score::top_count;
 use crate::settings::Scoring;
 use crate::view::{PatchScale, View, ViewRunner};
 
+/// Values of a 3 x 3 neighbourhood.
+const TAPS: usize = 9;
+
 /// What a view gives.
 pub(super) struct ViewValues {
     /// Score of each head, weighted by the view's side, `[batch, heads]`.
@@ -72,10 +75,8 @@ fn logits(b: &mut GraphBuilder, runner: &ViewRunner, folded: &FoldedHead, maps: 
                 convolution(b, "hidden", &mean, &weight, bias.as_ref(), 1, 0)
             }
             Some(kernel) => {
-                let channels = kernel.len() / (part.entries * 9);
-                let weight = through_pooling(&weight, &kernel, part.entries);
-                let weight = b.floats("heads.weight", &[units, channels, 3, 3], &weight);
-                convolution(b, "hidden", map, &weight, bias.as_ref(), 1, 1)
+                let pooling = ByChannel::new(&kernel, part.entries);
+                pooling.hidden(b, map, &weight, bias.as_ref())
             }
         };
         let hidden = enlarge(b, &hidden, &part, rows, columns);
@@ -101,25 +102,61 @@ fn neighbourhood_mean(b: &mut GraphBuilder, map: &Value) -> Value {
     b.node("pooled", "AveragePool", &[map], &attributes)
 }
 
-/// Heads on pooled entries, `[units, entries]`, and the entries as weighted sums of neighbourhoods, `[entries, channels, 3, 3]`: both are
-/// linear, so together they are one convolution, `[units, channels, 3, 3]`.
-fn through_pooling(weight: &[f32], kernel: &[f32], entries: usize) -> Vec<f32> {
-    let inner = kernel.len() / entries;
-    // An entry reads a few neighbours alone.
-    let sparse: Vec<Vec<(usize, f64)>> = kernel
-        .chunks_exact(inner)
-        .map(|row| row.iter().enumerate().filter(|(_, w)| **w != 0.0).map(|(i, &w)| (i, w.into())).collect())
-        .collect();
-    let mut product = Vec::with_capacity(weight.len() / entries * inner);
-    let mut row = vec![0.0f64; inner];
-    for unit in weight.chunks_exact(entries) {
-        row.fill(0.0);
-        for (&of_entry, neighbours) in unit.iter().zip(&sparse) {
-            neighbours.iter().for_each(|&(i, w)| row[i] += f64::from(of_entry) * w);
+/// Pooling to entries, `[entries, channels, 3, 3]`, as what each channel gives to the few entries that it is part of.
+struct ByChannel {
+    channels: usize,
+    /// Values of each channel: at most as many as its neighbourhood has.
+    each: usize,
+    entries: usize,
+    /// `[channels * each, 3, 3]`.
+    kernel: Vec<f32>,
+    /// For every value the entries that it is part of, and by what weight.
+    parts: Vec<Vec<(usize, f32)>>,
+}
+
+impl ByChannel {
+    fn new(kernel: &[f32], entries: usize) -> Self {
+        let channels = kernel.len() / (entries * TAPS);
+        let of = |c: usize, entry: usize| &kernel[(entry * channels + c) * TAPS..][..TAPS];
+        let touched: Vec<Vec<usize>> = (0..channels)
+            .map(|c| (0..entries).filter(|&e| of(c, e).iter().any(|w| *w != 0.0)).collect())
+            .collect();
+        let most = touched.iter().map(Vec::len).max().unwrap_or(0).max(1);
+        // Where a channel is part of many entries, its neighbourhood as it is says all.
+        let each = most.min(TAPS);
+        let mut found = Self { channels, each, entries, kernel: Vec::new(), parts: Vec::new() };
+        for (c, touched) in touched.iter().enumerate() {
+            for k in 0..each {
+                if most > TAPS {
+                    found.kernel.extend((0..TAPS).map(|tap| f32::from(u8::from(tap == k))));
+                    found.parts.push(touched.iter().map(|&e| (e, of(c, e)[k])).collect());
+                } else if let Some(&entry) = touched.get(k) {
+                    found.kernel.extend(of(c, entry));
+                    found.parts.push(vec![(entry, 1.0)]);
+                } else {
+                    found.kernel.extend([0.0; TAPS]);
+                    found.parts.push(vec![]);
+                }
+            }
         }
-        product.extend(row.iter().map(|&v| v as f32));
+        found
     }
-    product
+
+    /// Hidden values, `[batch, units, rows, columns]`, by the heads' weights on the entries, `[units, entries]`.
+    fn hidden(&self, b: &mut GraphBuilder, map: &Value, weight: &[f32], bias: Option<&Value>) -> Value {
+        let values = self.channels * self.each;
+        let kernel = b.floats("pooling", &[values, 1, 3, 3], &self.kernel);
+        let pooled = convolution(b, "pooled", map, &kernel, None, self.channels, 1);
+        let entries = self.entries;
+        let sum = |row: &[f32], parts: &[(usize, f32)]| -> f32 {
+            parts.iter().map(|&(e, w)| f64::from(row[e]) * f64::from(w)).sum::<f64>() as f32
+        };
+        let units = weight.len() / entries;
+        let rows = weight.chunks_exact(entries);
+        let on_values: Vec<f32> = rows.flat_map(|row| self.parts.iter().map(move |p| sum(row, p))).collect();
+        let weight = b.floats("heads.weight", &[units, values, 1, 1], &on_values);
+        convolution(b, "hidden", &pooled, &weight, bias, 1, 0)
+    }
 }
 
 fn convolution(
@@ -138,18 +175,16 @@ fn convolution(
 }
 
 /// Hidden values of a layer, `[batch, units, its rows, its columns]`, on the finest grid, as two matrix products.
-fn enlarge(
-    b: &mut GraphBuilder,
-    hidden: &Value,
-    part: &LayerPart<'_>,
-    rows: usize,
-    columns: usize,
-) -> Value {
+fn enlarge(b: &mut GraphBuilder, hidden: &Value, part: &LayerPart<'_>, rows: usize, columns: usize) -> Value {
     let height = part.positions / part.width;
     if (height, part.width) == (rows, columns) {
         return hidden.clone();
     }
-    let wide = b.floats("columns", &[part.width, columns], &transposed(&matrix(part.columns, part.width), part.width));
+    let wide = b.floats(
+        "columns",
+        &[part.width, columns],
+        &transposed(&matrix(part.columns, part.width), part.width),
+    );
     let high = b.floats("rows", &[rows, height], &matrix(part.rows, height));
     let wider = b.node("wider", "MatMul", &[hidden, &wide], &[]);
     b.node("enlarged", "MatMul", &[&high, &wider], &[])
@@ -199,7 +234,13 @@ fn head_scores(
 
 /// The mean over the heads of their logits on scale (the sigmoid of that with the published scoring), upsampled and smoothed,
 /// `[batch, 1, height, width]`.
-fn map(b: &mut GraphBuilder, runner: &ViewRunner, scales: &[PatchScale], scoring: Scoring, logits: &Value) -> Value {
+fn map(
+    b: &mut GraphBuilder,
+    runner: &ViewRunner,
+    scales: &[PatchScale],
+    scoring: Scoring,
+    logits: &Value,
+) -> Value {
     let share = 1.0 / scales.len() as f64;
     let weight: Vec<f32> = scales.iter().map(|s| (share / s.deviation) as f32).collect();
     let bias = -scales.iter().map(|s| share * s.mean / s.deviation).sum::<f64>();
