@@ -9,9 +9,9 @@ use crate::onnx::{Attribute, Element, GraphBuilder, Value};
 use crate::preprocess::{Fit, Geometry};
 
 /// Weights are kept below this (16 bits with sign), after scaling by a power of two.
-const LARGEST_WEIGHT: f32 = 32767.5;
+const LARGEST_WEIGHT: f64 = 32767.5;
 /// Most binary places of a weight, plus one.
-const MOST_PLACES: u32 = 22;
+const MOST_PLACES: i32 = 22;
 
 /// An axis of the picture on its way to the view.
 struct Axis {
@@ -57,11 +57,10 @@ pub(super) fn lay_out(b: &mut GraphBuilder, picture: &Value, geometry: &Geometry
 /// Rows and columns: by the rules of [`Geometry`], in whole numbers.
 fn axes(b: &mut GraphBuilder, geometry: &Geometry, height: Value, width: Value) -> [Axis; 2] {
     let (rows, columns) = (geometry.size.height, geometry.size.width);
-    let zero = b.int("zero", 0);
     match geometry.fit {
         Fit::Stretch => [(height, rows), (width, columns)].map(|(original, shown)| {
-            let resized = b.int("resized", shown as i64);
-            Axis { original, resized, start: zero.clone(), shown }
+            let (resized, start) = (b.int("resized", shown as i64), b.int("start", 0));
+            Axis { original, resized, start, shown }
         }),
         Fit::Crop { resize } => {
             let short = b.node("short", "Min", &[&height, &width], &[]);
@@ -80,7 +79,7 @@ fn axes(b: &mut GraphBuilder, geometry: &Geometry, height: Value, width: Value) 
             })
         }
         Fit::Pad => {
-            let (one, two) = (b.int("one", 1), b.int("two", 2));
+            let (zero, one, two) = (b.int("zero", 0), b.int("one", 1), b.int("two", 2));
             // This side scaled as the other one fits, rounded: floor((2 side size + other) / (2 other)).
             let fitted =
                 |b: &mut GraphBuilder, side: &Value, other: &Value, other_size: usize, most: usize| {
@@ -152,27 +151,33 @@ impl Weights {
         let apart = b.node("apart", "Sub", &[&from, &to], &[]);
         let coarser = b.node("coarser", "Max", &[&axis.original, &axis.resized], &[]);
         let reach = b.node("reach", "Mul", &[&coarser, &two], &[]);
-        let (apart, reach) = (cast(b, &apart, Element::F32), cast(b, &reach, Element::F32));
-        let apart = b.node("size", "Abs", &[&apart], &[]);
-        let apart = b.node("relative", "Div", &[&apart, &reach], &[]);
-        let full = b.float("full", 1.0);
-        let triangle = b.node("falling", "Sub", &[&full, &apart], &[]);
-        let mut triangle = b.node("triangle", "Relu", &[&triangle], &[]);
+        // A triangle's height over each pixel, in whole numbers; float64 from here on, where the runtime has it: a weight that is
+        // rounded to the other side moves grey levels.
+        let (apart, reach) = (cast(b, &apart, Element::F64), cast(b, &reach, Element::F64));
+        let apart = b.node("distance", "Abs", &[&apart], &[]);
+        let falling = b.node("falling", "Sub", &[&reach, &apart], &[]);
+        let mut triangle = b.node("triangle", "Relu", &[&falling], &[]);
         let covered = (fit == Fit::Pad).then(|| covered(b, &place, &axis.resized));
         if let Some(covered) = &covered {
-            triangle = b.node("of_picture", "Mul", &[&triangle, covered], &[]);
+            let covered = cast(b, covered, Element::F64);
+            triangle = b.node("of_picture", "Mul", &[&triangle, &covered], &[]);
         }
         let over = b.ints("over", &[1], &[over]);
         let mut sum = b.node("total", "ReduceSum", &[&triangle, &over], &[]);
         if covered.is_some() {
             // The padding's rows are all zeros.
-            let least = b.float("least", 1e-6);
+            let least = b.doubles("least", &[], &[1.0]);
             sum = b.node("total_or_least", "Max", &[&sum, &least], &[]);
         }
         let weights = b.node("weights", "Div", &[&triangle, &sum], &[]);
         let unit = unit(b, &weights);
-        let scaled = b.node("scaled_weights", "Mul", &[&weights, &unit], &[]);
-        Self { matrix: rounded(b, &scaled), unit, covered }
+        // Multiplied before it is divided, so that one rounding alone comes before the one to whole numbers.
+        let scaled = b.node("scaled_triangle", "Mul", &[&triangle, &unit], &[]);
+        let scaled = b.node("scaled_weights", "Div", &[&scaled, &sum], &[]);
+        let half = b.doubles("half", &[], &[0.5]);
+        let scaled = b.node("plus_half", "Add", &[&scaled, &half], &[]);
+        let matrix = b.node("whole_weights", "Floor", &[&scaled], &[]);
+        Self { matrix: cast(b, &matrix, Element::F32), unit: cast(b, &unit, Element::F32), covered }
     }
 }
 
@@ -187,21 +192,19 @@ fn covered(b: &mut GraphBuilder, place: &Value, resized: &Value) -> Value {
     b.node("covered", "Mul", &[&from, &until], &[])
 }
 
-/// The power of two that brings the largest weight to 15 bits: the lowest whose double would bring it beyond.
+/// The power of two that brings the largest weight to 15 bits: the lowest whose double would bring it beyond; float64.
 fn unit(b: &mut GraphBuilder, weights: &Value) -> Value {
     let largest = b.node("largest", "ReduceMax", &[weights], &[("keepdims", Attribute::Int(0))]);
     // 2^p = 1 + the sum of 2^k for k < p, and p is how many of the doubles still fit.
-    let power = |k: u32| f32::from(2u8).powi(k as i32);
-    let places = MOST_PLACES - 1;
-    let limits: Vec<f32> = (0..places).map(|k| LARGEST_WEIGHT / power(k + 1)).collect();
-    let powers: Vec<f32> = (0..places).map(power).collect();
-    let limits = b.floats("limits", &[limits.len()], &limits);
-    let powers = b.floats("powers", &[powers.len()], &powers);
+    let powers: Vec<f64> = (0..MOST_PLACES - 1).map(|k| 2f64.powi(k)).collect();
+    let limits: Vec<f64> = powers.iter().map(|power| LARGEST_WEIGHT / (2.0 * power)).collect();
+    let limits = b.doubles("limits", &[limits.len()], &limits);
+    let powers = b.doubles("powers", &[powers.len()], &powers);
     let fits = b.node("fits", "Greater", &[&limits, &largest], &[]);
-    let fits = cast(b, &fits, Element::F32);
+    let fits = cast(b, &fits, Element::F64);
     let terms = b.node("terms", "Mul", &[&fits, &powers], &[]);
     let sum = b.node("places", "ReduceSum", &[&terms], &[("keepdims", Attribute::Int(0))]);
-    let one = b.float("one", 1.0);
+    let one = b.doubles("one", &[], &[1.0]);
     b.node("unit", "Add", &[&sum, &one], &[])
 }
 

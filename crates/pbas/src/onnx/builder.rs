@@ -27,6 +27,8 @@ impl Value {
 pub enum Element {
     /// float32.
     F32,
+    /// float64.
+    F64,
     /// int64.
     I64,
     /// uint8.
@@ -37,6 +39,7 @@ impl Element {
     fn code(self) -> i32 {
         match self {
             Self::F32 => DataType::Float as i32,
+            Self::F64 => DataType::Double as i32,
             Self::I64 => DataType::Int64 as i32,
             Self::U8 => DataType::Uint8 as i32,
         }
@@ -127,6 +130,16 @@ impl GraphBuilder {
     /// A single float32 number.
     pub fn float(&mut self, hint: &str, value: f32) -> Value {
         self.floats(hint, &[], &[value])
+    }
+
+    /// A constant of float64 numbers, row-major in the order of `shape`.
+    ///
+    /// # Panics
+    /// If there are not as many as `shape` says.
+    pub fn doubles(&mut self, hint: &str, shape: &[usize], data: &[f64]) -> Value {
+        assert_eq!(shape.iter().product::<usize>(), data.len(), "constant `{hint}` of {shape:?}");
+        let bytes = data.iter().flat_map(|v| v.to_le_bytes()).collect();
+        self.constant(hint, Element::F64, shape, bytes)
     }
 
     /// A constant of int64 numbers, row-major in the order of `shape`.

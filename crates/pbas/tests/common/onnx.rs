@@ -12,18 +12,26 @@ use pbas::onnx::proto::{GraphProto, NodeProto, TensorProto};
 pub struct Tensor {
     pub shape: Vec<usize>,
     pub data: Vec<f64>,
+    pub kind: Kind,
+}
+
+/// What a tensor's numbers are; of two kinds the later one is the result's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
     /// Division rounds to zero.
-    pub whole: bool,
+    Whole,
+    F32,
+    F64,
 }
 
 impl Tensor {
     pub fn new(shape: &[usize], data: Vec<f64>) -> Self {
         assert_eq!(shape.iter().product::<usize>(), data.len(), "{shape:?}");
-        Self { shape: shape.to_vec(), data, whole: false }
+        Self { shape: shape.to_vec(), data, kind: Kind::F32 }
     }
 
     fn whole(shape: &[usize], data: Vec<f64>) -> Self {
-        Self { whole: true, ..Self::new(shape, data) }
+        Self { kind: Kind::Whole, ..Self::new(shape, data) }
     }
 
     fn of(proto: &TensorProto) -> Self {
@@ -33,6 +41,11 @@ impl Tensor {
             t if t == DataType::Float as i32 => {
                 let value = |b: &[u8]| f32::from_le_bytes(b.try_into().unwrap()).into();
                 Self::new(&shape, bytes.chunks_exact(4).map(value).collect())
+            }
+            t if t == DataType::Double as i32 => {
+                let value = |b: &[u8]| f64::from_le_bytes(b.try_into().unwrap());
+                let data = bytes.chunks_exact(8).map(value).collect();
+                Self { kind: Kind::F64, ..Self::new(&shape, data) }
             }
             t if t == DataType::Int64 as i32 => {
                 let value = |b: &[u8]| i64::from_le_bytes(b.try_into().unwrap()) as f64;
@@ -71,7 +84,7 @@ pub fn run(graph: &GraphProto, inputs: &[(&str, Tensor)]) -> HashMap<String, Ten
             .map(|name| values.get(name).unwrap_or_else(|| panic!("{}: no value {name}", node.name())))
             .collect();
         let mut result = compute(node, &inputs);
-        if !result.whole {
+        if result.kind == Kind::F32 {
             result.data.iter_mut().for_each(|v| *v = f64::from(*v as f32));
         }
         let taken = values.insert(node.output[0].clone(), result);
@@ -97,7 +110,7 @@ fn compute(node: &NodeProto, inputs: &[&Tensor]) -> Tensor {
         "Add" => pair(|a, b| a + b),
         "Sub" => pair(|a, b| a - b),
         "Mul" => pair(|a, b| a * b),
-        "Div" if a.whole => pair(|a, b| (a / b).trunc()),
+        "Div" if a.kind == Kind::Whole => pair(|a, b| (a / b).trunc()),
         "Div" => pair(|a, b| a / b),
         "Min" => pair(f64::min),
         "Max" => pair(f64::max),
@@ -120,7 +133,14 @@ fn compute(node: &NodeProto, inputs: &[&Tensor]) -> Tensor {
         "Abs" => a.map(f64::abs),
         "Floor" => a.map(f64::floor),
         "Round" => a.map(f64::round_ties_even),
-        "Cast" => Tensor { whole: int(node, "to", 0) == DataType::Int64 as i64, ..a.clone() },
+        "Cast" => {
+            let kind = match int(node, "to", 0) {
+                t if t == DataType::Int64 as i64 => Kind::Whole,
+                t if t == DataType::Double as i64 => Kind::F64,
+                _ => Kind::F32,
+            };
+            Tensor { kind, ..a.clone() }
+        }
         "Shape" => Tensor::whole(&[a.shape.len()], a.shape.iter().map(|&n| n as f64).collect()),
         "Range" => {
             let (from, to, by) = (a.data[0], inputs[1].data[0], inputs[2].data[0]);
@@ -185,7 +205,7 @@ fn broadcast(a: &Tensor, b: &Tensor, f: impl Fn(f64, f64) -> f64) -> Tensor {
         .collect();
     let pairs = indices(a, &shape).into_iter().zip(indices(b, &shape));
     let data = pairs.map(|(i, j)| f(a.data[i], b.data[j])).collect();
-    Tensor { shape, data, whole: a.whole && b.whole }
+    Tensor { shape, data, kind: a.kind.max(b.kind) }
 }
 
 fn reshape(a: &Tensor, to: &Tensor) -> Tensor {
@@ -208,7 +228,7 @@ fn gather(a: &Tensor, index: &Tensor, axis: usize) -> Tensor {
     let data = (0..before).flat_map(|i| a.data[(i * n + at) * after..][..after].to_vec()).collect();
     let mut shape = a.shape.clone();
     shape.remove(axis);
-    Tensor { shape, data, whole: a.whole }
+    Tensor { shape, data, kind: a.kind }
 }
 
 fn transpose(a: &Tensor, order: &[usize]) -> Tensor {
@@ -218,7 +238,7 @@ fn transpose(a: &Tensor, order: &[usize]) -> Tensor {
         let stride: usize = a.shape[axis + 1..].iter().product();
         from = from.iter().flat_map(|&i| (0..a.shape[axis]).map(move |k| i + k * stride)).collect();
     }
-    Tensor { shape, data: from.into_iter().map(|i| a.data[i]).collect(), whole: a.whole }
+    Tensor { shape, data: from.into_iter().map(|i| a.data[i]).collect(), kind: a.kind }
 }
 
 fn top(a: &Tensor, k: usize, axis: usize) -> Tensor {
@@ -238,7 +258,8 @@ fn reduce(node: &NodeProto, inputs: &[&Tensor], start: f64, f: impl Fn(f64, f64)
     let (a, keep) = (inputs[0], int(node, "keepdims", 1) == 1);
     let Some(axes) = inputs.get(1) else {
         assert!(!keep);
-        return Tensor::new(&[], vec![a.data.iter().copied().fold(start, f)]);
+        let data = vec![a.data.iter().copied().fold(start, f)];
+        return Tensor { shape: vec![], data, kind: a.kind };
     };
     assert_eq!(axes.data.len(), 1);
     let axis = axes.data[0] as usize;
@@ -258,7 +279,7 @@ fn reduce(node: &NodeProto, inputs: &[&Tensor], start: f64, f: impl Fn(f64, f64)
     } else {
         shape.remove(axis);
     }
-    Tensor::new(&shape, data)
+    Tensor { shape, data, kind: a.kind }
 }
 
 fn mat_mul(a: &Tensor, b: &Tensor) -> Tensor {
