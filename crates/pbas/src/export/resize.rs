@@ -3,7 +3,7 @@
 //!
 //! Runtimes differ in what they make of ONNX's own Resize (OpenVINO ignores `antialias`), so the resampling is two products with
 //! matrices that the graph makes from the size. Positions are whole numbers, so they are exact; weights are rounded to so
-//! many binary places and the picture to whole grey levels after each axis, as the resizer of this crate and Pillow do it.
+//! many binary places and the picture to whole grey levels after each axis, as the resizer behind `Geometry` does it.
 
 use crate::onnx::{Attribute, Element, GraphBuilder, Value};
 use crate::preprocess::{Fit, Geometry};
@@ -12,6 +12,9 @@ use crate::preprocess::{Fit, Geometry};
 const LARGEST_WEIGHT: f64 = 32767.5;
 /// Most binary places of a weight, plus one.
 const MOST_PLACES: i32 = 22;
+
+/// The middle grey level.
+const MIDDLE: f32 = 128.0;
 
 /// An axis of the picture on its way to the view.
 struct Axis {
@@ -34,12 +37,17 @@ pub(super) fn lay_out(b: &mut GraphBuilder, picture: &Value, geometry: &Geometry
     };
     let (height, width) = (side(b, 2), side(b, 3));
     let [y, x] = axes(b, geometry, height, width);
+    // Grey levels are counted from the middle one: sums of whole numbers then stay within the 24 bits of float32 up to eightfold
+    // shrinking, and are exact.
+    let middle = b.float("middle", MIDDLE);
+    let centred = b.node("centred_levels", "Sub", &[picture, &middle], &[]);
     let across = Weights::new(b, &x, geometry.fit, Layout::Columns);
-    let narrow = b.node("across", "MatMul", &[picture, &across.matrix], &[]);
-    let narrow = whole_levels(b, &narrow, &across.unit);
+    let narrow = b.node("across", "MatMul", &[&centred, &across.matrix], &[]);
+    let narrow = across.whole_levels(b, &narrow);
     let down = Weights::new(b, &y, geometry.fit, Layout::Rows);
     let small = b.node("down", "MatMul", &[&down.matrix, &narrow], &[]);
-    let small = whole_levels(b, &small, &down.unit);
+    let small = down.whole_levels(b, &small);
+    let small = b.node("resized_picture", "Add", &[&small, &middle], &[]);
     let (Some(rows), Some(columns)) = (&down.covered, &across.covered) else { return small };
     // The padding has the picture's mean colour.
     let axis = |b: &mut GraphBuilder, axis: i64| b.ints("mean_axis", &[1], &[axis]);
@@ -121,6 +129,8 @@ struct Weights {
     matrix: Value,
     /// A power of two.
     unit: Value,
+    /// What the middle grey level adds to a sum beyond its share, as the weights do not add up to `unit` exactly.
+    surplus: Value,
     /// With [`Fit::Pad`]: 1 for each pixel shown that is the picture's, else 0, laid out as the matrix.
     covered: Option<Value>,
 }
@@ -177,7 +187,19 @@ impl Weights {
         let half = b.doubles("half", &[], &[0.5]);
         let scaled = b.node("plus_half", "Add", &[&scaled, &half], &[]);
         let matrix = b.node("whole_weights", "Floor", &[&scaled], &[]);
-        Self { matrix: cast(b, &matrix, Element::F32), unit: cast(b, &unit, Element::F32), covered }
+        let added = b.node("added_weights", "ReduceSum", &[&matrix, &over], &[]);
+        let surplus = b.node("surplus_weights", "Sub", &[&added, &unit], &[]);
+        let middle = b.doubles("middle", &[], &[MIDDLE.into()]);
+        let surplus = b.node("surplus", "Mul", &[&surplus, &middle], &[]);
+        let [matrix, unit, surplus] = [&matrix, &unit, &surplus].map(|v| cast(b, v, Element::F32));
+        Self { matrix, unit, surplus, covered }
+    }
+
+    /// Sums of centred levels -> whole grey levels, centred.
+    fn whole_levels(&self, b: &mut GraphBuilder, sums: &Value) -> Value {
+        let sums = b.node("sums", "Add", &[sums, &self.surplus], &[]);
+        let levels = b.node("levels", "Div", &[&sums, &self.unit], &[]);
+        rounded(b, &levels)
     }
 }
 
@@ -206,12 +228,6 @@ fn unit(b: &mut GraphBuilder, weights: &Value) -> Value {
     let sum = b.node("places", "ReduceSum", &[&terms], &[("keepdims", Attribute::Int(0))]);
     let one = b.doubles("one", &[], &[1.0]);
     b.node("unit", "Add", &[&sum, &one], &[])
-}
-
-/// Sums in units of the weights -> whole grey levels.
-fn whole_levels(b: &mut GraphBuilder, sums: &Value, unit: &Value) -> Value {
-    let levels = b.node("levels", "Div", &[sums, unit], &[]);
-    rounded(b, &levels)
 }
 
 /// To whole numbers, halves up.
