@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use pbas::export::{DEFAULT_OPSET, Input};
 use pbas::preprocess::InputSize;
 use pbas::settings::{Preset, Sizes};
 
@@ -39,6 +40,8 @@ pub enum Command {
     Doctor(Doctor),
     /// Say what is in a model file
     Info(Info),
+    /// Write a model as one ONNX graph, for other runtimes
+    Export(Export),
     /// Make a small picture set, train, evaluate, write heatmaps, and say where to look
     Demo(Demo),
 }
@@ -218,6 +221,29 @@ pub struct Info {
     pub json: bool,
 }
 
+/// `pbas export`.
+#[derive(Debug, clap::Args)]
+pub struct Export {
+    /// The model file
+    pub model: PathBuf,
+    /// The ONNX file to write; one that is there is kept unless --force is given
+    pub output: PathBuf,
+    /// What the graph is given: `view` a float32 picture for each view, at its size; `any` one float32 picture of any size, which
+    /// the graph resizes; `any-bytes` the same as uint8, rows of pixels of R, G, B, as decoders give it
+    #[arg(long, value_enum, default_value = "view")]
+    pub input: InputName,
+    /// Version of ONNX's operator set, 18 to 28
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_OPSET)]
+    pub opset: u32,
+    /// Replace an ONNX file that is there, once the new one is complete
+    #[arg(long)]
+    pub force: bool,
+    /// Also write to stdout what pbas itself says of these pictures, one JSON object a picture, to compare with what
+    /// bench/onnx_parity.py says of the ONNX file
+    #[arg(long, num_args = 1.., value_name = "IMG|DIR")]
+    pub check: Vec<PathBuf>,
+}
+
 /// `pbas demo`.
 #[derive(Debug, clap::Args)]
 pub struct Demo {
@@ -262,6 +288,27 @@ pub enum FitName {
     Crop,
     /// The rest is filled with the picture's mean colour
     Pad,
+}
+
+/// Inputs of an exported graph by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum InputName {
+    /// One input a view, at its size
+    View,
+    /// One of any size, float32
+    Any,
+    /// One of any size, uint8
+    AnyBytes,
+}
+
+impl From<InputName> for Input {
+    fn from(name: InputName) -> Self {
+        match name {
+            InputName::View => Self::View,
+            InputName::Any => Self::Any,
+            InputName::AnyBytes => Self::AnyBytes,
+        }
+    }
 }
 
 /// What `predict` writes.

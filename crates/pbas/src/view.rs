@@ -8,6 +8,7 @@ use crate::calibrate::patches_score;
 use crate::features::{ExtractScratch, Extractor};
 use crate::head::{GridHead, Head, of_head, sigmoid};
 use crate::image::Rgb8;
+use crate::patch::PatchEmbedding;
 use crate::preprocess::{Geometry, InputSize, Placement};
 use crate::roi::Positions;
 use crate::score::{InsideMap, ScoreMap, SmoothUpsampler};
@@ -155,6 +156,21 @@ impl ViewRunner {
             Some(inside) => inside.apply(&self.upsampler, &values),
             None => self.upsampler.apply(&values),
         }
+    }
+
+    /// How layer maps become patch features.
+    pub(crate) fn embedding(&self) -> &PatchEmbedding {
+        self.extractor.embedding()
+    }
+
+    /// From patch scores to the map.
+    pub(crate) fn upsampler(&self) -> &SmoothUpsampler {
+        &self.upsampler
+    }
+
+    /// By what a head's score in this view counts.
+    pub(crate) fn weight(&self) -> f64 {
+        self.weight
     }
 
     /// The heads, folded for this view's grid.

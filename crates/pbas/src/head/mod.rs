@@ -11,6 +11,7 @@ use pbas_nn::weights::Weights;
 use rand::RngExt;
 use rand_distr::{Distribution, Normal};
 
+pub(crate) use folded::FoldedHead;
 pub use grid::GridHead;
 pub use scale::{FeatureScale, ScaleSums};
 
