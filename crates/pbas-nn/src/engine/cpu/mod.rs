@@ -48,7 +48,7 @@ impl Plan {
         Self::for_isa(graph, height, width, Isa::current()?)
     }
 
-    /// As [`Plan::new`], for an instruction set of [`Isa::available`].
+    /// As [`Plan::new`], for an instruction set of [`Isa::all`].
     ///
     /// # Errors
     /// As [`infer`].
@@ -56,7 +56,7 @@ impl Plan {
     /// # Panics
     /// If this processor lacks the instruction set.
     pub fn for_isa(graph: Graph, height: usize, width: usize, isa: Isa) -> Result<Self> {
-        assert!(Isa::available().contains(&isa), "this processor has no {}", isa.name());
+        assert!(Isa::all().contains(&isa), "this processor has no {}", isa.name());
         let shapes = infer(&graph, height, width)?;
         let program = compile(&graph, &shapes, isa);
         let kept: Vec<usize> = graph.outputs().iter().filter_map(|(_, id)| program.value[*id]).collect();
