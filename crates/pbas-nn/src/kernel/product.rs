@@ -34,19 +34,10 @@ impl Packed {
     pub(crate) fn new(isa: Isa, weight: &[f32], bias: &[f32], k: usize) -> Self {
         let n = bias.len();
         assert_eq!(weight.len(), n * k, "weights of {n} x {k}");
-        let lanes = isa.lanes();
-        let mut packed = Self {
-            isa,
-            n,
-            k,
-            lanes,
-            weight: Aligned::zeros(n.next_multiple_of(lanes) * k),
-            bias: Aligned::zeros(n.next_multiple_of(lanes)),
-        };
+        let mut packed = Self::zeros(isa, n, k);
+        packed.bias.as_mut_slice()[..n].copy_from_slice(bias);
         for p in 0..packed.panels() {
-            let (first, width) = (p * packed.panel(), packed.width(p));
-            let used = width.min(n - first);
-            packed.bias.as_mut_slice()[first..first + used].copy_from_slice(&bias[first..first + used]);
+            let (first, width, used) = packed.panel_outputs(p);
             let rows = &weight[first * k..(first + used) * k];
             let panel = &mut packed.weight.as_mut_slice()[first * k..][..k * width];
             for (i, line) in panel.chunks_exact_mut(width).enumerate() {
@@ -56,6 +47,29 @@ impl Packed {
             }
         }
         packed
+    }
+
+    /// `n` outputs of `k` inputs, weights and biases zero.
+    pub(crate) fn zeros(isa: Isa, n: usize, k: usize) -> Self {
+        let lanes = isa.lanes();
+        let padded = n.next_multiple_of(lanes);
+        Self { isa, n, k, lanes, weight: Aligned::zeros(padded * k), bias: Aligned::zeros(padded) }
+    }
+
+    /// The first output of panel `p`, how many it has room for, and how many it holds.
+    pub(crate) fn panel_outputs(&self, p: usize) -> (usize, usize, usize) {
+        let (first, width) = (p * self.panel(), self.width(p));
+        (first, width, width.min(self.n - first))
+    }
+
+    /// The weights of panel `p` for input `i`, an output after the other.
+    ///
+    /// # Panics
+    /// If there is no such panel or input.
+    pub(crate) fn panel_line(&mut self, p: usize, i: usize) -> &mut [f32] {
+        assert!(i < self.k, "input {i} of {}", self.k);
+        let (first, width) = (p * self.panel(), self.width(p));
+        &mut self.weight.as_mut_slice()[first * self.k + i * width..][..width]
     }
 
     /// Outputs of a full panel.
