@@ -95,6 +95,14 @@ impl Aligned {
         Self { values, len: lines * LINE }
     }
 
+    /// Makes room for at least `len` values. What was held is of no use then: it is not copied.
+    pub(crate) fn grow(&mut self, len: usize) {
+        if self.len < len {
+            *self = Self::default();
+            *self = Self::zeros(len);
+        }
+    }
+
     /// Values held.
     pub(crate) fn len(&self) -> usize {
         self.len
@@ -131,6 +139,12 @@ impl Aligned {
             // SAFETY: the row lies inside its region (`take`).
             Values::Region(region, at) => unsafe { region.start.add(*at) }.cast_const().cast(),
         }
+    }
+}
+
+impl Default for Aligned {
+    fn default() -> Self {
+        Self { values: Values::Lines(Vec::new()), len: 0 }
     }
 }
 

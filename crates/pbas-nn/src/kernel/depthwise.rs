@@ -5,9 +5,7 @@
 
 use super::Aligned;
 use crate::graph::Activation;
-#[cfg(target_arch = "x86_64")]
-use crate::simd::Avx2;
-use crate::simd::{Isa, Portable, Vector};
+use crate::simd::{Isa, Kernel, Vector};
 
 /// Vectors of a block of channels.
 const BLOCK_VECTORS: usize = 2;
@@ -120,16 +118,12 @@ impl PackedDepthwise {
             out_stride,
             low,
             high,
+            count,
+            full: width == self.block(),
         };
-        let full = width == self.block();
-        match self.isa {
-            // SAFETY: all windows and outputs lie inside their slices (asserted above); `out` is borrowed uniquely; the
-            // block's weights were laid out by `new` for this instruction set.
-            Isa::Portable => unsafe { row.run::<Portable>(count, full) },
-            // SAFETY: as above; and `Isa::Avx2` is only made for processors that have AVX2 and FMA.
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => unsafe { row.run_avx2(count, full) },
-        }
+        // SAFETY: all windows and outputs lie inside their slices (asserted above); `out` is borrowed uniquely; the block's
+        // weights were laid out by `new` for this set, which is only made for processors that have it.
+        unsafe { self.isa.run(row) };
     }
 }
 
@@ -147,29 +141,23 @@ struct Row {
     out_stride: usize,
     low: f32,
     high: f32,
+    count: usize,
+    /// Whether the block has all [`BLOCK_VECTORS`] vectors.
+    full: bool,
 }
 
-impl Row {
-    /// # Safety
-    /// The processor has AVX2 and FMA; otherwise as [`Self::run`].
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2,fma")]
-    unsafe fn run_avx2(&self, count: usize, full: bool) {
-        // SAFETY: the caller's.
-        unsafe { self.run::<Avx2>(count, full) }
-    }
-
-    /// # Safety
-    /// The processor has the instructions of `V`; the weights and biases are those of a block of vectors of `V`, all of
-    /// [`BLOCK_VECTORS`] if `full`, else one; the windows and outputs of `count` positions are valid.
+/// Sound where the weights and biases are those of a block of such vectors, all of [`BLOCK_VECTORS`] if `full`, else one, and
+/// the windows and outputs of `count` positions are valid.
+impl Kernel for Row {
+    // SAFETY: see above.
     #[inline(always)]
-    unsafe fn run<V: Vector>(&self, count: usize, full: bool) {
+    unsafe fn run<V: Vector>(self) {
         let mut x = 0;
-        while x < count {
-            let tile = if count - x >= TILE { TILE } else { 1 };
+        while x < self.count {
+            let tile = if self.count - x >= TILE { TILE } else { 1 };
             // SAFETY: `x + tile <= count`; otherwise the caller's.
             unsafe {
-                match (tile, full) {
+                match (tile, self.full) {
                     (TILE, true) => self.outputs::<V, TILE, BLOCK_VECTORS>(x),
                     (TILE, false) => self.outputs::<V, TILE, 1>(x),
                     (_, true) => self.outputs::<V, 1, BLOCK_VECTORS>(x),
@@ -179,11 +167,13 @@ impl Row {
             x += tile;
         }
     }
+}
 
+impl Row {
     /// Outputs `x .. x + XT`, of `NV` vectors of channels.
     ///
     /// # Safety
-    /// As [`Self::run`], for these outputs.
+    /// As the kernel, for these outputs.
     #[inline(always)]
     unsafe fn outputs<V: Vector, const XT: usize, const NV: usize>(&self, x: usize) {
         // SAFETY: the caller's.

@@ -4,12 +4,14 @@
 mod aligned;
 pub(crate) mod depthwise;
 pub(crate) mod product;
+pub(crate) mod winograd;
 
 use std::sync::{Arc, OnceLock};
 
 pub(crate) use aligned::Aligned;
 use depthwise::PackedDepthwise;
 use product::Packed;
+use winograd::Transformed;
 
 use crate::simd::Isa;
 
@@ -18,6 +20,8 @@ use crate::simd::Isa;
 pub(crate) struct PackCache {
     dense: OnceLock<(Isa, Arc<Packed>)>,
     depthwise: OnceLock<(Isa, Option<Arc<PackedDepthwise>>)>,
+    /// For tiles of two outputs a side, of three, of four.
+    winograd: [OnceLock<(Isa, Arc<Transformed>)>; 3],
 }
 
 /// A cache is no part of what a node is.
@@ -31,6 +35,12 @@ impl PackCache {
     /// The packed weights of a convolution over all channels.
     pub(crate) fn dense(&self, isa: Isa, pack: impl Fn() -> Packed) -> Arc<Packed> {
         let (of, packed) = self.dense.get_or_init(|| (isa, Arc::new(pack())));
+        if *of == isa { packed.clone() } else { Arc::new(pack()) }
+    }
+
+    /// The weights of a 3 x 3 convolution, transformed for tiles of `tile` outputs a side.
+    pub(crate) fn winograd(&self, isa: Isa, tile: usize, pack: impl Fn() -> Transformed) -> Arc<Transformed> {
+        let (of, packed) = self.winograd[tile - 2].get_or_init(|| (isa, Arc::new(pack())));
         if *of == isa { packed.clone() } else { Arc::new(pack()) }
     }
 

@@ -9,15 +9,8 @@ use std::ops::Range;
 
 use super::Aligned;
 use crate::graph::Activation;
-#[cfg(target_arch = "x86_64")]
-use crate::simd::Avx2;
-use crate::simd::{Isa, Portable, Vector};
+use crate::simd::{Isa, Kernel, Vector};
 
-/// Rows of a tile with AVX2: 6 x 16 sums are 12 of 16 registers, two hold weights, one the row's value.
-#[cfg(target_arch = "x86_64")]
-const AVX2_ROWS: usize = 6;
-/// Rows of a tile where registers hold four values.
-const PORTABLE_ROWS: usize = 4;
 /// Vectors of a tile's row.
 const TILE_VECTORS: usize = 2;
 
@@ -41,19 +34,10 @@ impl Packed {
     pub(crate) fn new(isa: Isa, weight: &[f32], bias: &[f32], k: usize) -> Self {
         let n = bias.len();
         assert_eq!(weight.len(), n * k, "weights of {n} x {k}");
-        let lanes = isa.lanes();
-        let mut packed = Self {
-            isa,
-            n,
-            k,
-            lanes,
-            weight: Aligned::zeros(n.next_multiple_of(lanes) * k),
-            bias: Aligned::zeros(n.next_multiple_of(lanes)),
-        };
+        let mut packed = Self::zeros(isa, n, k);
+        packed.bias.as_mut_slice()[..n].copy_from_slice(bias);
         for p in 0..packed.panels() {
-            let (first, width) = (p * packed.panel(), packed.width(p));
-            let used = width.min(n - first);
-            packed.bias.as_mut_slice()[first..first + used].copy_from_slice(&bias[first..first + used]);
+            let (first, width, used) = packed.panel_outputs(p);
             let rows = &weight[first * k..(first + used) * k];
             let panel = &mut packed.weight.as_mut_slice()[first * k..][..k * width];
             for (i, line) in panel.chunks_exact_mut(width).enumerate() {
@@ -63,6 +47,29 @@ impl Packed {
             }
         }
         packed
+    }
+
+    /// `n` outputs of `k` inputs, weights and biases zero.
+    pub(crate) fn zeros(isa: Isa, n: usize, k: usize) -> Self {
+        let lanes = isa.lanes();
+        let padded = n.next_multiple_of(lanes);
+        Self { isa, n, k, lanes, weight: Aligned::zeros(padded * k), bias: Aligned::zeros(padded) }
+    }
+
+    /// The first output of panel `p`, how many it has room for, and how many it holds.
+    pub(crate) fn panel_outputs(&self, p: usize) -> (usize, usize, usize) {
+        let (first, width) = (p * self.panel(), self.width(p));
+        (first, width, width.min(self.n - first))
+    }
+
+    /// The weights of panel `p` for input `i`, an output after the other.
+    ///
+    /// # Panics
+    /// If there is no such panel or input.
+    pub(crate) fn panel_line(&mut self, p: usize, i: usize) -> &mut [f32] {
+        assert!(i < self.k, "input {i} of {}", self.k);
+        let (first, width) = (p * self.panel(), self.width(p));
+        &mut self.weight.as_mut_slice()[first * self.k + i * width..][..width]
     }
 
     /// Outputs of a full panel.
@@ -148,16 +155,10 @@ impl Walk {
         at
     }
 
-    /// The next `rows` offsets; beyond them the last once more.
+    /// The next offsets.
     #[inline(always)]
-    fn tile<const MR: usize>(&mut self, rows: usize) -> [usize; MR] {
-        let mut last = 0;
-        std::array::from_fn(|i| {
-            if i < rows {
-                last = self.next();
-            }
-            last
-        })
+    fn tile<const MR: usize>(&mut self) -> [usize; MR] {
+        std::array::from_fn(|_| self.next())
     }
 }
 
@@ -218,152 +219,190 @@ pub(crate) fn product(
     assert!(reach <= out.len(), "results reach to {reach} of {} values", out.len());
     assert!(finish.residual.is_none_or(|r| reach <= r.len()), "the residual is shorter than the results");
     assert!(packed.weight.len() >= packed.n.next_multiple_of(packed.lanes) * packed.k, "packed weights");
-    match packed.isa {
-        // SAFETY: all rows, runs and results lie inside their slices (asserted above); `out` is borrowed uniquely.
-        Isa::Portable => unsafe {
-            all_tiles::<Portable, PORTABLE_ROWS>(packed, panels, left, out, rows, finish);
-        },
-        // SAFETY: as above; and `Isa::Avx2` is only made for processors that have AVX2 and FMA.
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => unsafe { all_tiles_avx2(packed, panels, left, out, rows, finish) },
-    }
+    let kernel = AllTiles { packed, panels, left, out: out.as_mut_ptr(), rows, finish };
+    // SAFETY: all rows, runs and results lie inside their slices (asserted above); `out` is borrowed uniquely; `packed` is
+    // laid out for its set, which is only made for processors that have it.
+    unsafe { packed.isa.run(kernel) };
 }
 
-/// # Safety
-/// The processor has AVX2 and FMA; otherwise as [`all_tiles`].
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn all_tiles_avx2(
-    packed: &Packed,
+/// The tiles of some panels; the kernel is sound where `packed` is laid out for the vectors, and every row of `left`, of
+/// `out` and of the residual lies inside its slice, as [`product`] asserts.
+struct AllTiles<'a> {
+    packed: &'a Packed,
     panels: Range<usize>,
-    left: &Left<'_>,
-    out: &mut [f32],
+    left: &'a Left<'a>,
+    out: *mut f32,
     rows: Rows,
-    finish: Finish<'_>,
-) {
-    // SAFETY: the caller's.
-    unsafe { all_tiles::<Avx2, AVX2_ROWS>(packed, panels, left, out, rows, finish) }
+    finish: Finish<'a>,
 }
 
-/// Panel after panel, so that a panel's weights stay in the cache while the rows go by.
-///
-/// # Safety
-/// The processor has the instructions of `V`, `packed` is laid out for it, and every row of `left`, `out` and the
-/// residual lies inside its slice, as [`product`] asserts.
-#[inline(always)]
-unsafe fn all_tiles<V: Vector, const MR: usize>(
-    packed: &Packed,
-    panels: Range<usize>,
-    left: &Left<'_>,
-    out: &mut [f32],
-    rows: Rows,
-    finish: Finish<'_>,
-) {
-    let (low, high) = finish.activation.bounds();
-    let channels = packed.k / left.taps;
-    let start = panels.start * packed.panel();
-    for p in panels {
-        let first = p * packed.panel();
-        let mut tile = Tile {
-            taps: left.taps,
-            tap_stride: left.tap_stride,
-            channels,
-            // SAFETY: the panel lies inside the packed weights and biases, whose lengths are multiples of the lanes.
-            weight: unsafe { packed.weight.as_ptr().add(first * packed.k) },
-            // SAFETY: as above.
-            bias: unsafe { packed.bias.as_ptr().add(first) },
-            rows: MR,
-            columns: packed.panel().min(packed.n - first),
-            low,
-            high,
-        };
-        let (mut sources, mut targets) = (left.rows.walk(), rows.walk());
-        for r in (0..left.count).step_by(MR) {
-            tile.rows = MR.min(left.count - r);
-            // Rows that a last tile lacks are read from its last one once more, and not written.
-            // SAFETY: rows below `count` begin inside `left.data`.
-            let a = sources.tile::<MR>(tile.rows).map(|at| unsafe { left.data.as_ptr().add(at) });
-            let at = targets.tile::<MR>(tile.rows).map(|at| at + first - start);
-            // SAFETY: results of rows below `count` lie inside `out`, and inside the residual.
-            let c = at.map(|at| unsafe { out.as_mut_ptr().add(at) });
-            // SAFETY: as above.
-            let d = finish.residual.map(|d| at.map(|at| unsafe { d.as_ptr().add(at) }));
-            if packed.width(p) == packed.panel() {
-                // SAFETY: see the fields of `tile` and the pointers above.
-                unsafe { tile.run::<V, MR, TILE_VECTORS>(a, c, d) };
-            } else {
+impl Kernel for AllTiles<'_> {
+    /// Panel after panel, so that a panel's weights stay in the cache while the rows go by.
+    // SAFETY: see the type.
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let Self { packed, panels, left, out, rows, finish } = self;
+        let (low, high) = finish.activation.bounds();
+        let start = panels.start * packed.panel();
+        // As few tiles as there can be, as even as they can be.
+        let tiles = left.count.div_ceil(V::ROWS);
+        let (fewer, more) = (left.count / tiles, left.count % tiles);
+        for p in panels {
+            let first = p * packed.panel();
+            let mut panel = Panel {
+                taps: left.taps,
+                tap_stride: left.tap_stride,
+                channels: packed.k / left.taps,
+                // SAFETY: the panel lies inside the packed weights and biases, whose lengths are multiples of the lanes.
+                weight: unsafe { packed.weight.as_ptr().add(first * packed.k) },
                 // SAFETY: as above.
-                unsafe { tile.run::<V, MR, 1>(a, c, d) };
+                bias: unsafe { packed.bias.as_ptr().add(first) },
+                columns: packed.panel().min(packed.n - first),
+                a: left.data.as_ptr(),
+                sources: left.rows.walk(),
+                // SAFETY: results of rows below `count` lie inside `out`, and inside the residual.
+                c: unsafe { out.add(first - start) },
+                // SAFETY: as above.
+                d: finish.residual.map(|d| unsafe { d.as_ptr().add(first - start) }),
+                targets: rows.walk(),
+                low,
+                high,
+            };
+            for t in 0..tiles {
+                let count = fewer + usize::from(t < more);
+                // SAFETY: see the fields of `panel`; the rows of all tiles are `count` together.
+                unsafe {
+                    if packed.width(p) == packed.panel() {
+                        panel.tile::<V, TILE_VECTORS>(count);
+                    } else {
+                        panel.tile::<V, 1>(count);
+                    }
+                }
             }
         }
     }
 }
 
-/// `rows x columns` results of one panel.
-struct Tile {
+/// Does the body once for every row of a tile, written out: sums stay in registers only where no index is a variable.
+macro_rules! each_row {
+    ($mr:ident, $i:ident, $body:block) => {
+        each_row!(@ $mr, $i, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13)
+    };
+    (@ $mr:ident, $i:ident, $body:block, $($n:literal)*) => {
+        $(if $n < $mr {
+            const $i: usize = $n;
+            $body
+        })*
+    };
+}
+
+/// One panel and the rows that are still to come.
+struct Panel {
     taps: usize,
     tap_stride: usize,
     channels: usize,
     weight: *const f32,
     bias: *const f32,
-    rows: usize,
     columns: usize,
+    a: *const f32,
+    sources: Walk,
+    c: *mut f32,
+    d: Option<*const f32>,
+    targets: Walk,
     low: f32,
     high: f32,
 }
 
-impl Tile {
+impl Panel {
+    /// The next `count` rows, at most [`Vector::ROWS`].
+    ///
     /// # Safety
-    /// `a` points to rows of `taps` runs; `weight` and `bias` to a panel of `NV` vectors; `c` (and `d`) to `columns` values.
-    /// Pointers of rows from `self.rows` on are read but not written through.
+    /// As [`Self::rows`].
     #[inline(always)]
-    unsafe fn run<V: Vector, const MR: usize, const NV: usize>(
-        &self,
-        mut a: [*const f32; MR],
-        c: [*mut f32; MR],
-        d: Option<[*const f32; MR]>,
-    ) {
+    unsafe fn tile<V: Vector, const NV: usize>(&mut self, count: usize) {
+        macro_rules! by_count {
+            ($($rows:literal)*) => {
+                match count {
+                    // SAFETY: the caller's.
+                    $($rows if $rows <= V::ROWS => unsafe { self.rows::<V, $rows, NV>() },)*
+                    _ => unreachable!("a tile of {count} rows"),
+                }
+            };
+        }
+        by_count!(1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+    }
+
+    /// # Safety
+    /// The next `MR` rows begin `taps` runs of `channels` values each; `weight` and `bias` a panel of `NV` vectors; results
+    /// (and the residual) have room for `columns` values in each row.
+    #[inline(always)]
+    unsafe fn rows<V: Vector, const MR: usize, const NV: usize>(&mut self) {
         // SAFETY: all offsets below stay within what the caller vouches for; a row with fewer columns than its vectors
         // goes through `edge`, which holds a whole tile's row.
         unsafe {
+            let mut a = self.sources.tile::<MR>().map(|at| self.a.add(at));
+            let at = self.targets.tile::<MR>();
             let mut b = self.weight;
             let mut sums: [[V; NV]; MR] = [std::array::from_fn(|j| V::load(self.bias.add(j * V::LANES))); MR];
             for _ in 0..self.taps {
                 for k in 0..self.channels {
                     let w: [V; NV] = std::array::from_fn(|j| V::load(b.add(j * V::LANES)));
                     b = b.add(NV * V::LANES);
-                    for i in 0..MR {
-                        let v = V::splat(*a[i].add(k));
+                    each_row!(MR, I, {
+                        let v = V::splat(*a[I].add(k));
                         for j in 0..NV {
-                            sums[i][j] = sums[i][j].add_product(v, w[j]);
+                            sums[I][j] = sums[I][j].add_product(v, w[j]);
                         }
-                    }
+                    });
                 }
                 a = a.map(|p| p.wrapping_add(self.tap_stride));
             }
             let (low, high) = (V::splat(self.low), V::splat(self.high));
-            let whole = self.columns >= NV * V::LANES;
-            let mut edge = [0.0f32; 64];
-            for i in 0..self.rows.min(MR) {
-                let (mut from, mut to) = (d.map(|d| d[i]), c[i]);
-                if !whole {
-                    if let Some(d) = from {
-                        std::ptr::copy_nonoverlapping(d, edge.as_mut_ptr(), self.columns);
-                        from = Some(edge.as_ptr());
-                    }
-                    to = edge.as_mut_ptr();
-                }
-                for j in 0..NV {
-                    let mut v = sums[i][j];
-                    if let Some(d) = from {
-                        v = v.add(V::load(d.add(j * V::LANES)));
-                    }
-                    v.clamp(low, high).store(to.add(j * V::LANES));
-                }
-                if !whole {
-                    std::ptr::copy_nonoverlapping(edge.as_ptr(), c[i], self.columns);
-                }
+            if self.columns < NV * V::LANES {
+                let edge = Edge { columns: self.columns, low, high };
+                each_row!(MR, I, { edge.finish(sums[I], self.d.map(|d| d.add(at[I])), self.c.add(at[I])) });
+                return;
             }
+            if let Some(d) = self.d {
+                each_row!(MR, I, {
+                    for j in 0..NV {
+                        sums[I][j] = sums[I][j].add(V::load(d.add(at[I] + j * V::LANES)));
+                    }
+                });
+            }
+            each_row!(MR, I, {
+                for j in 0..NV {
+                    sums[I][j].clamp(low, high).store(self.c.add(at[I] + j * V::LANES));
+                }
+            });
+        }
+    }
+}
+
+/// How results end in a panel with fewer outputs than its vectors hold.
+struct Edge<V> {
+    columns: usize,
+    low: V,
+    high: V,
+}
+
+impl<V: Vector> Edge<V> {
+    /// # Safety
+    /// `c` (and `d`) are valid for `columns` values.
+    #[inline(always)]
+    unsafe fn finish<const NV: usize>(&self, sums: [V; NV], d: Option<*const f32>, c: *mut f32) {
+        const { assert!(TILE_VECTORS * V::LANES <= 64, "a row of a tile") };
+        let mut row = [0.0f32; 64];
+        // SAFETY: `row` holds a whole row of a tile; otherwise the caller's.
+        unsafe {
+            if let Some(d) = d {
+                std::ptr::copy_nonoverlapping(d, row.as_mut_ptr(), self.columns);
+            }
+            for (j, v) in sums.into_iter().enumerate() {
+                let p = row.as_mut_ptr().add(j * V::LANES);
+                v.add(V::load(p)).clamp(self.low, self.high).store(p);
+            }
+            std::ptr::copy_nonoverlapping(row.as_ptr(), c, self.columns);
         }
     }
 }

@@ -5,14 +5,15 @@
 //! share are kept; for large maps, and on one thread. **By slices**: a panel of channels after the other over the whole map;
 //! for small maps on several threads, where bands of lines would compute too many shared lines twice.
 
-use std::cell::Cell;
 use std::ops::Range;
 use std::sync::Arc;
 
 use rayon::prelude::*;
 
 use super::conv::{Conv, Padding};
+use super::scratch::with_scratch;
 use crate::graph::{Activation, Window};
+use crate::kernel::Aligned;
 use crate::kernel::depthwise::{PackedDepthwise, Padded};
 use crate::kernel::product::{Finish, Left, Packed, Rows, product};
 use crate::linalg::Threads;
@@ -24,11 +25,6 @@ const BAND: usize = 48;
 const MAX_OVERLAP: f64 = 0.15;
 /// Bytes of a line's window above which its channels are walked block by block within a position.
 const NEAR_CACHE: usize = 16 << 10;
-
-thread_local! {
-    /// Lines or slices of the widened map: kept, so that no step pays for fresh memory.
-    static SCRATCH: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
-}
 
 /// A depthwise convolution with what is fused around it.
 #[derive(Debug)]
@@ -59,7 +55,7 @@ impl Block {
         src: &[f32],
         residual: Option<&[f32]>,
         out: &mut [f32],
-        shared: &mut Vec<f32>,
+        shared: &mut Aligned,
         threads: Threads,
     ) {
         let height = self.middle.height;
@@ -205,17 +201,15 @@ impl Block {
         src: &[f32],
         residual: Option<&[f32]>,
         out: &mut [f32],
-        shared: &mut Vec<f32>,
+        shared: &mut Aligned,
     ) {
         let p = &self.padding;
         let panel = expand.packed.panel();
         let positions = self.middle.positions();
         let stride = self.window.stride;
         let len = positions * self.middle.channels;
-        if shared.len() < len {
-            shared.resize(len, 0.0);
-        }
-        let middle = &mut shared[..len];
+        shared.grow(len);
+        let middle = &mut shared.as_mut_slice()[..len];
         middle.par_chunks_mut(positions * panel).enumerate().for_each(|(i, slice)| {
             with_scratch(p.height * p.width * panel, |wide| {
                 self.widen(expand, i..i + 1, src, 0..p.height, wide);
@@ -227,7 +221,7 @@ impl Block {
                 }
             });
         });
-        let (middle, outputs) = (&shared[..len], project.packed.outputs());
+        let (middle, outputs) = (&shared.as_slice()[..len], project.packed.outputs());
         let band = positions.div_ceil(2 * rayon::current_num_threads()).clamp(BAND / 2, 2 * BAND);
         out.par_chunks_mut(band * outputs).enumerate().for_each(|(i, out)| {
             let left = Left {
@@ -242,14 +236,4 @@ impl Block {
             product(&project.packed, 0..project.packed.panels(), &left, out, Rows::dense(outputs), finish);
         });
     }
-}
-
-/// Calls `work` with `len` values of this thread's scratch, whatever they hold.
-fn with_scratch(len: usize, work: impl FnOnce(&mut [f32])) {
-    let mut scratch = SCRATCH.take();
-    if scratch.len() < len {
-        scratch.resize(len, 0.0);
-    }
-    work(&mut scratch[..len]);
-    SCRATCH.set(scratch);
 }

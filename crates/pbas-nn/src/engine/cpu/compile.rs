@@ -5,11 +5,18 @@ use std::sync::Arc;
 use super::block::{Block, Project};
 use super::conv::{Conv, Padding};
 use super::place::Use;
+use super::winograd::Winograd;
 use crate::graph::{Activation, Graph, Node, NodeId, Op, Window};
 use crate::kernel::depthwise::PackedDepthwise;
 use crate::kernel::product::Packed;
+use crate::kernel::winograd::{self, Transformed};
 use crate::shape::Shape;
 use crate::simd::Isa;
+
+/// Channels of maps are multiples of this where Winograd's algorithm is used: whole vectors of every instruction set.
+const WINOGRAD_CHANNELS: usize = 16;
+/// Largest share of the multiplications of direct summation with which it is used.
+const MAX_WINOGRAD_SHARE: f64 = 0.6;
 
 /// What a step computes; which values it reads and writes is in its [`Use`].
 #[derive(Debug)]
@@ -22,6 +29,8 @@ pub(super) enum Step {
     Pad(Padding),
     /// Reads the map, and the residual if there is one.
     Conv(Conv),
+    /// Reads the map, and the residual if there is one.
+    Winograd(Winograd),
     /// Reads the map, and the residual if there is one.
     Block(Block),
     /// A depthwise convolution whose channels fit no vectors; the node has its weights.
@@ -200,7 +209,9 @@ impl Compiler<'_> {
         !readers.is_empty()
             && readers.iter().all(|&r| {
                 let Op::Conv2d { window, .. } = &self.graph.nodes()[r].op else { return false };
-                r != id && !Padding::of(window, self.shapes[id], self.shapes[r]).is_none()
+                r != id
+                    && self.tile(r).is_none()
+                    && !Padding::of(window, self.shapes[id], self.shapes[r]).is_none()
             })
     }
 
@@ -223,10 +234,41 @@ impl Compiler<'_> {
 
     /// Convolution `id` and, if `end` is another node, the addition `end` with it.
     fn conv(&mut self, id: NodeId, end: NodeId) {
+        if let Some(tile) = self.tile(id) {
+            return self.winograd(id, end, tile);
+        }
         let (mut conv, value) = self.resolved(id);
         let mut reads = vec![value];
         self.finish(id, end, &mut reads, &mut conv.activation);
         self.program.value[end] = Some(self.emit(Step::Conv(conv), reads, self.shapes[end].len()));
+    }
+
+    /// The outputs of a tile's side, if node `id` is a convolution that is faster by Winograd's algorithm.
+    fn tile(&self, id: NodeId) -> Option<usize> {
+        let node = &self.graph.nodes()[id];
+        let Op::Conv2d { window: Window { kernel: 3, stride: 1, .. }, .. } = &node.op else { return None };
+        let (from, out) = (self.shapes[node.inputs[0]], self.shapes[id]);
+        let whole =
+            from.channels.is_multiple_of(WINOGRAD_CHANNELS) && out.channels.is_multiple_of(WINOGRAD_CHANNELS);
+        (whole && winograd::share(out.height, out.width) <= MAX_WINOGRAD_SHARE)
+            .then(|| winograd::tile(out.height, out.width))
+    }
+
+    /// As [`Self::conv`], by Winograd's algorithm.
+    fn winograd(&mut self, id: NodeId, end: NodeId, tile: usize) {
+        let (node, isa) = (&self.graph.nodes()[id], self.isa);
+        let Op::Conv2d { window, weight, bias, activation, .. } = &node.op else {
+            unreachable!("only called for convolutions")
+        };
+        let (map, out) = (self.shapes[node.inputs[0]], self.shapes[id]);
+        let weights = node
+            .packed
+            .winograd(isa, tile, || Transformed::new(isa, weight.read(&mut Vec::new()), bias, tile));
+        let padding = Padding::of(window, map, out);
+        let mut reads = vec![self.value(node.inputs[0])];
+        let mut conv = Winograd::new(isa, weights, map, out, [padding.top, padding.left], *activation);
+        self.finish(id, end, &mut reads, &mut conv.activation);
+        self.program.value[end] = Some(self.emit(Step::Winograd(conv), reads, self.shapes[end].len()));
     }
 
     /// If the addition `end` follows `id`: its activation, and its other map as the residual.

@@ -10,10 +10,13 @@ mod conv;
 mod depthwise;
 mod place;
 mod pool;
+mod scratch;
+mod winograd;
 
 use compile::{Program, Step, compile};
 
 use crate::graph::{Graph, Op};
+use crate::kernel::Aligned;
 use crate::linalg::Threads;
 use crate::shape::{Shape, infer};
 use crate::simd::Isa;
@@ -35,8 +38,8 @@ pub struct Plan {
 /// The maps of one run. Made once, used for many pictures.
 #[derive(Debug, Default)]
 pub struct Workspace {
-    buffers: Vec<Vec<f32>>,
-    shared: Vec<f32>,
+    buffers: Vec<Aligned>,
+    shared: Aligned,
 }
 
 impl Plan {
@@ -48,7 +51,7 @@ impl Plan {
         Self::for_isa(graph, height, width, Isa::current()?)
     }
 
-    /// As [`Plan::new`], for an instruction set of [`Isa::available`].
+    /// As [`Plan::new`], for an instruction set of [`Isa::all`].
     ///
     /// # Errors
     /// As [`infer`].
@@ -56,7 +59,7 @@ impl Plan {
     /// # Panics
     /// If this processor lacks the instruction set.
     pub fn for_isa(graph: Graph, height: usize, width: usize, isa: Isa) -> Result<Self> {
-        assert!(Isa::available().contains(&isa), "this processor has no {}", isa.name());
+        assert!(Isa::all().contains(&isa), "this processor has no {}", isa.name());
         let shapes = infer(&graph, height, width)?;
         let program = compile(&graph, &shapes, isa);
         let kept: Vec<usize> = graph.outputs().iter().filter_map(|(_, id)| program.value[*id]).collect();
@@ -88,26 +91,25 @@ impl Plan {
                 input.len()
             )));
         }
-        workspace.buffers.resize_with(self.capacity.len().max(workspace.buffers.len()), Vec::new);
+        workspace.buffers.resize_with(self.capacity.len().max(workspace.buffers.len()), Aligned::default);
         for (buffer, &capacity) in workspace.buffers.iter_mut().zip(&self.capacity) {
-            if buffer.len() < capacity {
-                // Not resized: what it held is of no use, and copying it would touch the memory twice.
-                *buffer = vec![0.0; capacity];
-            }
+            buffer.grow(capacity);
         }
         let Program { steps, uses, lengths, .. } = &self.program;
         for (step, at) in steps.iter().zip(uses) {
             // Taken out while it is written, so that the inputs can be read beside it; never one of the inputs.
             let mut target = std::mem::take(&mut workspace.buffers[self.buffer[at.writes]]);
-            let out = &mut target[..lengths[at.writes]];
+            let out = &mut target.as_mut_slice()[..lengths[at.writes]];
             let (buffers, shared) = (&workspace.buffers, &mut workspace.shared);
-            let source = |n: usize| at.reads.get(n).map(|&v| &buffers[self.buffer[v]][..lengths[v]]);
+            let source =
+                |n: usize| at.reads.get(n).map(|&v| &buffers[self.buffer[v]].as_slice()[..lengths[v]]);
             let first = source(0).unwrap_or(&[]);
             match step {
                 Step::Input => out.copy_from_slice(input),
                 Step::PaddedInput(padding) => padding.write(input, out),
                 Step::Pad(padding) => padding.write(first, out),
                 Step::Conv(conv) => conv.run(first, source(1), out, threads),
+                Step::Winograd(conv) => conv.run(first, source(1), out, shared, threads),
                 Step::Block(block) => block.run(first, source(1), out, shared, threads),
                 Step::Depthwise { node, map, out: shape } => {
                     let Op::DepthwiseConv2d { window, weight, bias, activation } = &node.op else {
@@ -138,6 +140,6 @@ impl Plan {
     pub fn output<'w>(&self, workspace: &'w Workspace, n: usize) -> &'w [f32] {
         let id = self.graph.outputs()[n].1;
         let value = self.program.value[id].expect("outputs have values of their own");
-        &workspace.buffers[self.buffer[value]][..self.shapes[id].len()]
+        &workspace.buffers[self.buffer[value]].as_slice()[..self.shapes[id].len()]
     }
 }
