@@ -18,11 +18,12 @@ use crate::features::{ExtractScratch, Extractor};
 use crate::head::{FeatureScale, ScaleSums};
 use crate::image::{DecodeOptions, Rgb8};
 use crate::preprocess::Geometry;
-use crate::score::{ScoreMap, SmoothUpsampler, top_share_mean};
+use crate::roi::{Positions, Roi};
+use crate::score::{InsideMap, ScoreMap, SmoothUpsampler, top_share_mean};
 use crate::settings::Scoring;
 use crate::train::feature_cache::FeatureCache;
 use crate::train::observer::Observer;
-use crate::view::MAP_SIGMA;
+use crate::view::{MAP_SIGMA, inside_map};
 use crate::{Error, Result};
 
 /// Patches of good pictures from which the coreset is taken, at most.
@@ -43,6 +44,7 @@ const BAND: usize = 32;
 pub struct NearestNeighbour {
     views: Vec<NearestView>,
     top_share: f64,
+    roi: Option<Roi>,
 }
 
 #[derive(Debug)]
@@ -53,6 +55,9 @@ struct NearestView {
     /// Mean distance of good patches outside the bank: brings views to one scale.
     unit: f32,
     upsampler: SmoothUpsampler,
+    positions: Positions,
+    /// Where there is a region of interest.
+    inside: Option<InsideMap>,
     weight: f64,
 }
 
@@ -74,7 +79,15 @@ impl NearestNeighbour {
             Extractor::new(&model.backbone, geometry, &settings.feature_layers, settings.pooling)
         });
         let extractors = extractors.collect::<Result<Vec<_>>>()?;
-        let (cache, survey) = FeatureCache::fill(pictures, &extractors, decode, cache_limit, None, observer)?;
+        let (cache, survey) = FeatureCache::fill(
+            pictures,
+            &extractors,
+            settings.roi.as_ref(),
+            decode,
+            cache_limit,
+            None,
+            observer,
+        )?;
         for (_, error) in &survey.skipped {
             observer.warn(&format!("left out: {}", crate::error::chain(error)));
         }
@@ -109,7 +122,9 @@ impl NearestNeighbour {
             let (h, w) = extractor.embedding().grid();
             let upsampler = SmoothUpsampler::new(h, w, largest.height, largest.width, MAP_SIGMA / weight)?;
             let unit = if mean > 0.0 { mean } else { 1.0 };
-            views.push(NearestView { extractor, scale, bank, unit, upsampler, weight });
+            let positions = cache.positions(v).clone();
+            let inside = inside_map(settings, &positions, &upsampler, largest)?;
+            views.push(NearestView { extractor, scale, bank, unit, upsampler, positions, inside, weight });
             observer.advance(1);
         }
         observer.end();
@@ -117,7 +132,7 @@ impl NearestNeighbour {
             Scoring::Rarity { top_share } => top_share,
             Scoring::Sigmoid => 0.0,
         };
-        Ok(Self { views, top_share })
+        Ok(Self { views, top_share, roi: settings.roi.clone() })
     }
 
     /// Score and map of a picture. The score of a view is the mean of the highest share of its patches' distances, as the model
@@ -131,12 +146,18 @@ impl NearestNeighbour {
         scratch: &mut ExtractScratch,
         threads: Threads,
     ) -> Result<(f64, ScoreMap)> {
+        let painted = self.roi.as_ref().map(|roi| roi.paint(picture)).transpose()?;
+        let picture = painted.as_ref().unwrap_or(picture);
         let (mut score, mut maps) = (0.0, Vec::new());
         for view in &self.views {
             let (pooled, _) = view.extractor.extract(picture, scratch, threads)?;
             let distances = view.distances(&pooled, threads);
-            score += view.weight * f64::from(top_share_mean(&distances, self.top_share));
-            maps.push(view.upsampler.apply(&distances)?);
+            score +=
+                view.weight * f64::from(top_share_mean(&view.positions.select(&distances), self.top_share));
+            maps.push(match &view.inside {
+                Some(inside) => inside.apply(&view.upsampler, &distances)?,
+                None => view.upsampler.apply(&distances)?,
+            });
         }
         Ok((score, mean_map(maps)?))
     }
@@ -157,12 +178,13 @@ impl NearestView {
 
 /// Up to [`POOL`] patches of random pictures and positions, `[patches, dim]`.
 fn random_patches(cache: &FeatureCache, view: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
-    let (dim, positions) = (cache.embedding(view).dim(), cache.embedding(view).positions());
-    let all = cache.pictures() * positions;
+    let (dim, positions) = (cache.embedding(view).dim(), cache.positions(view));
+    let all = cache.pictures() * positions.count();
     let chosen = sample(rng, all, POOL.min(all)).into_vec();
     let mut rows = vec![0.0; chosen.len() * dim];
     rows.par_chunks_exact_mut(dim).zip(&chosen).for_each_init(Vec::new, |scratch, (row, &i)| {
-        cache.gather(view, i / positions, i % positions, row, scratch);
+        let (picture, position) = (i / positions.count(), positions.nth(i % positions.count()));
+        cache.gather(view, picture, position, row, scratch);
     });
     rows
 }
