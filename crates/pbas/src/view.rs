@@ -50,6 +50,18 @@ pub struct View {
     pub scales: Vec<PatchScale>,
 }
 
+/// How a view's map is made where there is a region of interest.
+pub(crate) fn inside_map(
+    settings: &Settings,
+    positions: &Positions,
+    upsampler: &SmoothUpsampler,
+    map_size: InputSize,
+) -> Result<Option<InsideMap>> {
+    let (Some(roi), Some(flags)) = (&settings.roi, positions.flags()) else { return Ok(None) };
+    let pixels = roi.laid_out(&Geometry { fit: settings.fit, size: map_size })?;
+    InsideMap::new(upsampler, flags, &pixels).map(Some)
+}
+
 /// A view ready to run.
 #[derive(Debug)]
 pub struct ViewRunner {
@@ -86,13 +98,7 @@ impl ViewRunner {
         let sigma = MAP_SIGMA / weight;
         let upsampler = SmoothUpsampler::new(h, w, map_size.height, map_size.width, sigma)?;
         let positions = Positions::of(settings.roi.as_ref(), &geometry, (h, w))?;
-        let inside = match (&settings.roi, positions.flags()) {
-            (Some(roi), Some(flags)) => {
-                let pixels = roi.laid_out(&Geometry { fit: settings.fit, size: map_size })?;
-                Some(InsideMap::new(&upsampler, flags, &pixels)?)
-            }
-            _ => None,
-        };
+        let inside = inside_map(settings, &positions, &upsampler, map_size)?;
         Ok(Self { extractor, head, upsampler, positions, inside, scales: view.scales.clone(), weight })
     }
 

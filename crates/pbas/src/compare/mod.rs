@@ -49,6 +49,8 @@ pub fn nearest(
     let options = detector.decode_options();
     let neighbours = NearestNeighbour::fit(detector.model(), good, &options, cache_limit, observer)?;
     let geometry = detector.map_geometry();
+    let inside = detector.model().settings.roi.as_ref().map(|roi| roi.laid_out(&geometry)).transpose()?;
+    let inside = inside.as_deref();
     let any_masks = set.samples.iter().any(|s| s.mask.is_some());
     let mut pixels = any_masks.then(PixelCurveBuilder::new);
     let (mut scores, mut positive) = (Vec::new(), Vec::new());
@@ -67,8 +69,10 @@ pub fn nearest(
         positive.push(sample.label == Label::Defective);
         if let Some(pixels) = &mut pixels {
             let added = match (mask, sample.label) {
-                (Ok(Some(m)), _) => geometry.apply_mask(&m).and_then(|m| pixels.add(&map, Some(&m))),
-                (Ok(None), Label::Good) => pixels.add(&map, None),
+                (Ok(Some(m)), _) => {
+                    geometry.apply_mask(&m).and_then(|m| pixels.add_inside(&map, Some(&m), inside))
+                }
+                (Ok(None), Label::Good) => pixels.add_inside(&map, None, inside),
                 (Err(_), _) | (Ok(None), Label::Defective) => Ok(()),
             };
             if let Err(e) = added {

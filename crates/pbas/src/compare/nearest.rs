@@ -23,7 +23,7 @@ use crate::score::{InsideMap, ScoreMap, SmoothUpsampler, top_share_mean};
 use crate::settings::Scoring;
 use crate::train::feature_cache::FeatureCache;
 use crate::train::observer::Observer;
-use crate::view::MAP_SIGMA;
+use crate::view::{MAP_SIGMA, inside_map};
 use crate::{Error, Result};
 
 /// Patches of good pictures from which the coreset is taken, at most.
@@ -74,14 +74,20 @@ impl NearestNeighbour {
         observer: &dyn Observer,
     ) -> Result<Self> {
         let settings = &model.settings;
-        let roi = settings.roi.as_ref();
         let extractors = model.views.iter().map(|view| {
             let geometry = Geometry { fit: settings.fit, size: view.size };
             Extractor::new(&model.backbone, geometry, &settings.feature_layers, settings.pooling)
         });
         let extractors = extractors.collect::<Result<Vec<_>>>()?;
-        let (cache, survey) =
-            FeatureCache::fill(pictures, &extractors, roi, decode, cache_limit, None, observer)?;
+        let (cache, survey) = FeatureCache::fill(
+            pictures,
+            &extractors,
+            settings.roi.as_ref(),
+            decode,
+            cache_limit,
+            None,
+            observer,
+        )?;
         for (_, error) in &survey.skipped {
             observer.warn(&format!("left out: {}", crate::error::chain(error)));
         }
@@ -97,10 +103,7 @@ impl NearestNeighbour {
         for (v, extractor) in extractors.into_iter().enumerate() {
             let mut rng = ChaCha8Rng::seed_from_u64(settings.seed ^ (v as u64) << 32);
             let dim = extractor.embedding().dim();
-            let size = model.views[v].size;
-            let geometry = Geometry { fit: settings.fit, size };
-            let positions = Positions::of(roi, &geometry, extractor.embedding().grid())?;
-            let mut pool = random_patches(&cache, v, &positions, &mut rng);
+            let mut pool = random_patches(&cache, v, &mut rng);
             let scale = settings.head.standardize.then(|| scale_of(&pool, dim));
             if let Some(scale) = &scale {
                 scale.apply(&mut pool);
@@ -114,17 +117,13 @@ impl NearestNeighbour {
             let rows: Vec<f32> = others.flat_map(|&i| pool[i * dim..(i + 1) * dim].iter().copied()).collect();
             let distances = bank.distances(&rows, Threads::All);
             let mean = distances.iter().sum::<f32>() / distances.len().max(1) as f32;
+            let size = model.views[v].size;
             let weight = size.width as f64 / largest.width as f64;
             let (h, w) = extractor.embedding().grid();
             let upsampler = SmoothUpsampler::new(h, w, largest.height, largest.width, MAP_SIGMA / weight)?;
-            let inside = match (roi, positions.flags()) {
-                (Some(roi), Some(flags)) => {
-                    let pixels = roi.laid_out(&Geometry { fit: settings.fit, size: largest })?;
-                    Some(InsideMap::new(&upsampler, flags, &pixels)?)
-                }
-                _ => None,
-            };
             let unit = if mean > 0.0 { mean } else { 1.0 };
+            let positions = cache.positions(v).clone();
+            let inside = inside_map(settings, &positions, &upsampler, largest)?;
             views.push(NearestView { extractor, scale, bank, unit, upsampler, positions, inside, weight });
             observer.advance(1);
         }
@@ -178,18 +177,14 @@ impl NearestView {
 }
 
 /// Up to [`POOL`] patches of random pictures and positions, `[patches, dim]`.
-fn random_patches(
-    cache: &FeatureCache,
-    view: usize,
-    positions: &Positions,
-    rng: &mut ChaCha8Rng,
-) -> Vec<f32> {
-    let (dim, count) = (cache.embedding(view).dim(), positions.count());
-    let all = cache.pictures() * count;
+fn random_patches(cache: &FeatureCache, view: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
+    let (dim, positions) = (cache.embedding(view).dim(), cache.positions(view));
+    let all = cache.pictures() * positions.count();
     let chosen = sample(rng, all, POOL.min(all)).into_vec();
     let mut rows = vec![0.0; chosen.len() * dim];
     rows.par_chunks_exact_mut(dim).zip(&chosen).for_each_init(Vec::new, |scratch, (row, &i)| {
-        cache.gather(view, i / count, positions.nth(i % count), row, scratch);
+        let (picture, position) = (i / positions.count(), positions.nth(i % positions.count()));
+        cache.gather(view, picture, position, row, scratch);
     });
     rows
 }
