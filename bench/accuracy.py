@@ -74,6 +74,7 @@ def main():
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--json", type=Path, help="every figure of every run")
     parser.add_argument("--update", type=Path, help="put the table between the marks of this Markdown file")
+    parser.add_argument("--compare", action="store_true", help="also nearest neighbours on the same features (`eval --compare nearest`)")
     parser.add_argument("--pbas", type=Path, default=ROOT / "target/release/pbas")
     args = parser.parse_args(argv)
     sets = args.sets.split(",") if args.sets else sorted(p.name for p in args.data.iterdir() if (p / "train/good").is_dir())
@@ -87,10 +88,13 @@ def main():
             with tempfile.TemporaryDirectory() as work:
                 model, report = Path(work) / "m.pbas", Path(work) / "r.json"
                 seconds, memory = run([args.pbas, "train", args.data / name, "-o", model, "--seed", str(seed), *extra])
-                eval_seconds, _ = run([args.pbas, "eval", model, args.data / name, "--json", report])
+                compare = ["--compare", "nearest"] if args.compare else []
+                eval_seconds, _ = run([args.pbas, "eval", model, args.data / name, "--json", report, *compare])
                 found = json.loads(report.read_text())
             result = {"set": name, "seed": seed, "train_seconds": seconds, "train_peak_mb": memory,
                       "eval_seconds": eval_seconds, **{k: found[k] for k in [*FIGURES, "images", "good", "defective"]}}
+            for opinion in found.get("compared", []):
+                result |= {f"nearest_{k}": v for k, v in opinion.items() if k != "method"}
             print(json.dumps(result), file=sys.stderr, flush=True)
             results.append(result)
         runs += results
@@ -101,7 +105,11 @@ def main():
                      f"{sum(column['missed'])} of {sum(column['defective'])}",
                      f"{statistics.median(column['train_seconds']):.0f} s",
                      f"{max(column['train_peak_mb']):.0f} MB"])
+        if args.compare:
+            rows[-1][5:5] = [show(column[f"nearest_{k}"]) for k in ("image_auroc", "pixel_auroc")]
     head = ["set", "image AUROC", "pixel AUROC", "AUPRO 0.3", "image AP", "false rejects", "missed", "training", "peak memory"]
+    if args.compare:
+        head[5:5] = ["nearest neighbour: image AUROC", "nearest neighbour: pixel AUROC"]
     lines = ["| " + " | ".join(r) + " |" for r in [head, ["---"] * len(head), *rows]]
     about = (f"Commit {commit()}; seeds {args.seeds}; settings: `pbas train {' '.join(extra) or '(defaults)'}`; "
              f"{processor()}. Mean ± standard deviation over seeds; rejects and misses are sums over seeds at the "

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use pbas::export::{DEFAULT_OPSET, Input};
 use pbas::preprocess::InputSize;
 use pbas::settings::{Preset, Sizes};
 
@@ -39,6 +40,8 @@ pub enum Command {
     Doctor(Doctor),
     /// Say what is in a model file
     Info(Info),
+    /// Write a model as one ONNX graph, for other runtimes
+    Export(Export),
     /// Make a small picture set, train, evaluate, write heatmaps, and say where to look
     Demo(Demo),
 }
@@ -63,21 +66,28 @@ pub struct Train {
     /// resolution [default: stretch; paper: crop]
     #[arg(long, value_enum)]
     pub fit: Option<FitName>,
-    /// Weights of EfficientNet-Lite0, Lite1 or Lite2, or of a ResNet (torchvision's names; give --feature-layers), as
+    /// Weights of EfficientNet-Lite0, Lite1 or Lite2, or of a ResNet (torchvision's names), as
     /// .safetensors or .pth; no code in it is run [default: Lite0, inside the program]
     #[arg(long, value_name = "FILE")]
     pub backbone: Option<PathBuf>,
     /// Layers whose features are used: any of stride4, stride8, stride16, stride32, or layer1 to layer4 of a ResNet [default:
-    /// stride8,stride16,stride32; paper: stride8,stride16]
+    /// stride8,stride16,stride32; paper: stride8,stride16; of a ResNet: layer2,layer3]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub feature_layers: Option<Vec<String>>,
     /// Heads a view, 1 to 16, each trained without one fold of the pictures, which it then scores for the threshold;
     /// 1 keeps 15 % of the pictures out of training instead [default: 3; paper: 1]
     #[arg(long, value_name = "N")]
     pub folds: Option<usize>,
+    /// Where parts are looked at: a picture of the size of the pictures, or of the same proportions, white where to look; outside it
+    /// nothing trains and nothing scores. `auto` finds the part on a plain background, or refuses [default: everywhere]
+    #[arg(long, value_name = "MASK|auto")]
+    pub roi: Option<PathBuf>,
+    /// Report no region of fewer pixels of the picture; scores and verdicts stay as they are [default: 0]
+    #[arg(long, value_name = "N")]
+    pub min_area: Option<usize>,
     /// Share of good parts that may be rejected, above 0 to 0.5; what the pictures prove of it is printed and kept in the model
     /// [default: 0.01]
-    #[arg(long, value_name = "RATE")]
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
     pub false_reject_rate: Option<f64>,
     /// Train each head for so many passes over its pictures [default: see --steps; paper: 640]
     #[arg(long, value_name = "N", conflicts_with = "steps")]
@@ -121,7 +131,7 @@ pub struct Calibrate {
     /// Folder of new good pictures, which the model was not trained on; without it the pictures of before are used again
     pub dir: Option<PathBuf>,
     /// Share of good parts that may be rejected, above 0 to 0.5 [default: the model's]
-    #[arg(long, value_name = "RATE")]
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
     pub false_reject_rate: Option<f64>,
     /// The model file to write [default: the model itself is replaced]
     #[arg(short, long, value_name = "FILE")]
@@ -142,6 +152,21 @@ pub struct Eval {
     /// for all: from a quarter of the model's pixel threshold to twice of it (0 to 1 where scores are sigmoids)
     #[arg(long, value_name = "DIR")]
     pub heatmaps: Option<PathBuf>,
+    /// Also judge the set by other methods on the same features and views: `nearest`, the distance to the nearest of a coreset
+    /// of good patches, in the manner of PatchCore
+    #[arg(long, value_enum, value_name = "METHODS", value_delimiter = ',')]
+    pub compare: Vec<Method>,
+    /// The good pictures that the compared methods learn from [default: `train/good` of DIR]
+    #[arg(long, value_name = "DIR", requires = "compare")]
+    pub good: Option<PathBuf>,
+}
+
+/// A method to compare with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Method {
+    /// Nearest neighbours in a coreset of good patches
+    #[value(alias = "patchcore")]
+    Nearest,
 }
 
 /// `pbas predict`.
@@ -159,6 +184,9 @@ pub struct Predict {
     /// quarter of the model's pixel threshold to twice of it (0 to 1 where scores are sigmoids)
     #[arg(long, value_name = "DIR")]
     pub heatmaps: Option<PathBuf>,
+    /// Report no region of fewer pixels of the picture; scores and verdicts stay as they are [default: the model's, see `train`]
+    #[arg(long, value_name = "N")]
+    pub min_area: Option<usize>,
     /// Exit with 1 where a picture is anomalous (and none failed)
     #[arg(long)]
     pub fail_on_anomaly: bool,
@@ -191,6 +219,29 @@ pub struct Info {
     /// Write JSON instead of text
     #[arg(long)]
     pub json: bool,
+}
+
+/// `pbas export`.
+#[derive(Debug, clap::Args)]
+pub struct Export {
+    /// The model file
+    pub model: PathBuf,
+    /// The ONNX file to write; one that is there is kept unless --force is given
+    pub output: PathBuf,
+    /// What the graph is given: `view` a float32 picture for each view, at its size; `any` one float32 picture of any size, which
+    /// the graph resizes; `any-bytes` the same as uint8, rows of pixels of R, G, B, as decoders give it
+    #[arg(long, value_enum, default_value = "view")]
+    pub input: InputName,
+    /// Version of ONNX's operator set, 18 to 28
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_OPSET)]
+    pub opset: u32,
+    /// Replace an ONNX file that is there, once the new one is complete
+    #[arg(long)]
+    pub force: bool,
+    /// Also write to stdout what pbas itself says of these pictures, one JSON object a picture, to compare with what
+    /// bench/onnx_parity.py says of the ONNX file
+    #[arg(long, num_args = 1.., value_name = "IMG|DIR")]
+    pub check: Vec<PathBuf>,
 }
 
 /// `pbas demo`.
@@ -237,6 +288,27 @@ pub enum FitName {
     Crop,
     /// The rest is filled with the picture's mean colour
     Pad,
+}
+
+/// Inputs of an exported graph by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum InputName {
+    /// One input a view, at its size
+    View,
+    /// One of any size, float32
+    Any,
+    /// One of any size, uint8
+    AnyBytes,
+}
+
+impl From<InputName> for Input {
+    fn from(name: InputName) -> Self {
+        match name {
+            InputName::View => Self::View,
+            InputName::Any => Self::Any,
+            InputName::AnyBytes => Self::AnyBytes,
+        }
+    }
 }
 
 /// What `predict` writes.

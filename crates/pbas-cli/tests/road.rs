@@ -76,6 +76,8 @@ fn eval_gives_every_figure_a_table_and_heatmaps() {
         json.as_os_str(),
         "--heatmaps".as_ref(),
         maps.as_os_str(),
+        "--compare".as_ref(),
+        "nearest".as_ref(),
     ])
     .code(0);
     let v: Value = serde_json::from_slice(&fs::read(&json).unwrap()).unwrap();
@@ -88,6 +90,15 @@ fn eval_gives_every_figure_a_table_and_heatmaps() {
     for key in ["aupro_0.05", "threshold", "false_rejects", "missed"] {
         assert!(v[key].is_number() && run.stdout.contains(key), "{key}");
     }
+    let nearest = &v["compared"][0];
+    assert_eq!(nearest["method"], "nearest neighbour");
+    assert!(
+        nearest["image_auroc"].as_f64().unwrap() > 0.5 && nearest["pixel_auroc"].as_f64().unwrap() > 0.5,
+        "{nearest}"
+    );
+    assert!(run.stdout.contains("\npbas ") && run.stdout.contains("\nnearest neighbour "), "{}", run.stdout);
+    // The model was trained on these good pictures.
+    assert!(!run.stderr.contains("are not those"), "{}", run.stderr);
     let rows: Vec<&str> = run.stdout.lines().take_while(|l| !l.is_empty()).collect();
     assert_eq!(rows.len(), 4, "{}", run.stdout);
     assert!(rows[1].starts_with("dent ") && rows[2].starts_with("scratch ") && rows[3].starts_with("all "));
@@ -195,7 +206,9 @@ fn pictures_of_one_name_in_subfolders_are_kept_apart() {
     assert_eq!(files(&maps).len(), 6);
     assert!(files(&maps).contains(&"right/002.png".to_owned()));
     let path = out.path().join("part.pbas");
-    common::train(&good, &path, &[]).code(0).says(&["warning: only 6 good pictures", "pictures: 6 used"]);
+    common::train(&good, &path, &[])
+        .code(0)
+        .says(&["warning: only 3 different pictures among 6 good ones", "pictures: 6 used"]);
 }
 
 #[test]

@@ -44,7 +44,8 @@ pub struct Prediction {
     pub width: usize,
     /// Height of the picture.
     pub height: usize,
-    /// Where the map is above the pixel threshold, in pixels of the picture, highest peak first.
+    /// Where the map is above the pixel threshold, in pixels of the picture, highest peak first; those of at least
+    /// [`Settings::min_area`] pixels.
     pub regions: Vec<Region>,
     /// The score map at the model's size; [`Prediction::placement`] leads back to the picture.
     pub map: ScoreMap,
@@ -97,6 +98,8 @@ pub struct Provenance {
 pub struct Detector {
     model: Model,
     runners: Vec<ViewRunner>,
+    /// Pixels of the map in the region of interest, if there is one.
+    inside: Option<Vec<bool>>,
 }
 
 /// Buffers of one thread.
@@ -116,7 +119,16 @@ impl Detector {
         };
         let runner = |view| ViewRunner::new(&model.backbone, view, &model.settings, map_size);
         let runners = model.views.par_iter().with_max_len(1).map(runner).collect::<Result<Vec<_>>>()?;
-        Ok(Self { runners, model })
+        let geometry = Geometry { fit: model.settings.fit, size: map_size };
+        let inside = model.settings.roi.as_ref().map(|roi| roi.laid_out(&geometry)).transpose()?;
+        Ok(Self { runners, inside, model })
+    }
+
+    /// With another least area of the regions that are reported, in pixels of the picture ([`Settings::min_area`]).
+    #[must_use]
+    pub fn with_min_area(mut self, pixels: usize) -> Self {
+        self.model.settings.min_area = pixels;
+        self
     }
 
     /// The views, ready to run.
@@ -169,6 +181,8 @@ impl Detector {
         threads: Threads,
     ) -> Result<(Vec<f64>, ScoreMap, Placement)> {
         let scoring = self.model.settings.scoring;
+        let painted = self.model.settings.roi.as_ref().map(|roi| roi.paint(picture)).transpose()?;
+        let picture = painted.as_ref().unwrap_or(picture);
         let (mut sums, mut maps, mut placement) = (Vec::new(), Vec::new(), None);
         for (runner, view) in self.runners.iter().zip(&self.model.views) {
             let (logits, at) = runner.logits(picture, &mut scratch.extract, threads)?;
@@ -191,14 +205,20 @@ impl Detector {
     pub fn predict(&self, picture: &Rgb8, scratch: &mut Scratch, threads: Threads) -> Result<Prediction> {
         let start = Instant::now();
         let (scores, map, placement) = self.scores(picture, scratch, threads)?;
+        let finite = scores.iter().all(|s| s.is_finite()) && map.values.iter().all(|v| v.is_finite());
+        if !finite {
+            return Err(Error::input("the scores of this picture are not all numbers; the model is damaged"));
+        }
         let calibration = &self.model.calibration;
         let judgement = calibration.judge(&scores, self.model.settings.scoring);
-        if !judgement.image_score.is_finite() {
-            return Err(Error::input("the score of this picture is not a number; the model is damaged"));
-        }
-        let found = regions(&map, calibration.pixel_threshold as f32, 1)?;
+        let threshold = calibration.pixel_threshold as f32;
+        let found = match &self.inside {
+            Some(inside) => regions(&only_inside(&map, inside), threshold, 1)?,
+            None => regions(&map, threshold, 1)?,
+        };
         let (width, height) = (picture.width, picture.height);
-        let regions = found.into_iter().filter_map(|r| to_picture(r, &placement, width, height)).collect();
+        let regions = found.into_iter().filter_map(|r| to_picture(r, &placement, width, height));
+        let regions = regions.filter(|r| r.area >= self.model.settings.min_area).collect();
         Ok(Prediction {
             image_score: judgement.image_score,
             rank_score: judgement.rank_score,
@@ -213,6 +233,12 @@ impl Detector {
             milliseconds: start.elapsed().as_secs_f64() * 1e3,
         })
     }
+}
+
+/// The map with nothing outside.
+fn only_inside(map: &ScoreMap, inside: &[bool]) -> ScoreMap {
+    let value = |(&v, &inside): (&f32, &bool)| if inside { v } else { f32::NEG_INFINITY };
+    ScoreMap { values: map.values.iter().zip(inside).map(value).collect(), ..*map }
 }
 
 /// The mean of the views' maps, which are of one size.

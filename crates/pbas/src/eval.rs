@@ -4,23 +4,21 @@ use std::collections::BTreeMap;
 
 use pbas_nn::linalg::Threads;
 use serde::Serialize;
-use statrs::distribution::{Binomial, DiscreteCDF};
 
+use crate::compare::Opinion;
 use crate::dataset::{Label, Sample, TestSet};
 use crate::detector::{Detector, Prediction, Scratch, Verdict};
 use crate::error::chain;
-use crate::image::{DefectMask, Rgb8, read_mask, read_rgb};
+use crate::image::{DecodeOptions, DefectMask, Rgb8, read_mask, read_rgb};
 use crate::metrics::{PixelCurve, PixelCurveBuilder, RankingCurve};
 use crate::ordered::in_order;
+use crate::statistics::{SURPRISING, as_many_or_more};
 use crate::train::observer::Observer;
-use crate::words::percent;
+use crate::words::{counted, percent};
 use crate::{Error, ErrorKind, Result};
 
 /// Area limits of the per-region overlap (algorithm.md, section 6).
 pub const AUPRO_LIMITS: [f64; 2] = [0.3, 0.05];
-
-/// A probability of as many false rejects below which a note says so.
-const SURPRISING: f64 = 0.01;
 
 /// Figures of one test set. Absent figures have a reason in `notes`; all are from 0 to 1.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -114,6 +112,9 @@ pub struct EvalResult {
     pub failures: Vec<Failure>,
     /// What is odd about the set, and why figures are absent.
     pub notes: Vec<String>,
+    /// Second opinions that were asked for ([`crate::compare`]).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub compared: Vec<Opinion>,
 }
 
 /// A judged picture, as [`evaluate`] hands it to its caller.
@@ -145,6 +146,8 @@ pub fn evaluate(
     let mut pixels = any_masks.then(PixelCurveBuilder::new);
     let (mut samples, mut failures) = (Vec::new(), Vec::new());
     let geometry = detector.map_geometry();
+    let inside = detector.model().settings.roi.as_ref().map(|roi| roi.laid_out(&geometry)).transpose()?;
+    let mut outside = 0;
     observer.begin("evaluating", set.samples.len() as u64, "pictures");
     let work = |scratch: &mut Scratch, sample: &Sample| judge(detector, sample, scratch);
     in_order(&set.samples, Scratch::default, work, |sample, result| {
@@ -164,9 +167,14 @@ pub fn evaluate(
             None
         });
         if let Some(pixels) = &mut pixels {
+            let (map, inside) = (&prediction.map, inside.as_deref());
             let added = match (&mask, sample.label) {
-                (Some(m), _) => geometry.apply_mask(m).and_then(|m| pixels.add(&prediction.map, Some(&m))),
-                (None, Label::Good) => pixels.add(&prediction.map, None),
+                (Some(m), _) => geometry.apply_mask(m).and_then(|m| {
+                    let seen = |(i, &v): (usize, &u8)| v != 0 && inside.is_none_or(|inside| inside[i]);
+                    outside += usize::from(!m.data.iter().enumerate().any(seen) && inside.is_some());
+                    pixels.add_inside(map, Some(&m), inside)
+                }),
+                (None, Label::Good) => pixels.add_inside(map, None, inside),
                 (None, Label::Defective) => Ok(()),
             };
             if let Err(e) = added {
@@ -191,6 +199,12 @@ pub fn evaluate(
             set.samples.len()
         )));
     }
+    if outside > 0 {
+        notes.push(format!(
+            "{} with no defect inside the region of interest: they can only be missed",
+            counted(outside, "defective picture")
+        ));
+    }
     let pixels = pixels.map(PixelCurveBuilder::finish);
     summarize(detector, samples, failures, notes, pixels.as_ref())
 }
@@ -198,11 +212,19 @@ pub fn evaluate(
 type JudgedParts = (Rgb8, Result<Option<DefectMask>>, Prediction);
 
 fn judge(detector: &Detector, sample: &Sample, scratch: &mut Scratch) -> Result<JudgedParts> {
-    let options = detector.decode_options();
-    let picture = read_rgb(&sample.path, &options)?;
+    let (picture, mask) = read_sample(sample, &detector.decode_options())?;
     let prediction = detector.predict(&picture, scratch, Threads::One)?;
+    Ok((picture, mask, prediction))
+}
+
+/// Reads a picture and, apart from whether that works, its mask, which must be of the same size.
+pub(crate) fn read_sample(
+    sample: &Sample,
+    options: &DecodeOptions,
+) -> Result<(Rgb8, Result<Option<DefectMask>>)> {
+    let picture = read_rgb(&sample.path, options)?;
     let mask = sample.mask.as_ref().map(|path| {
-        let mask = read_mask(path, &options)?;
+        let mask = read_mask(path, options)?;
         if (mask.width, mask.height) != (picture.width, picture.height) {
             return Err(Error::input(format!(
                 "mask `{}`: expected {} x {} pixels as its picture, found {} x {}",
@@ -215,15 +237,7 @@ fn judge(detector: &Detector, sample: &Sample, scratch: &mut Scratch) -> Result<
         }
         Ok(mask)
     });
-    Ok((picture, mask.transpose(), prediction))
-}
-
-/// Binomial probability of `seen` or more of `n` at a rate.
-fn as_many_or_more(seen: usize, n: usize, rate: f64) -> f64 {
-    if seen == 0 {
-        return 1.0;
-    }
-    Binomial::new(rate, n as u64).map_or(1.0, |b| b.sf(seen as u64 - 1))
+    Ok((picture, mask.transpose()))
 }
 
 fn summarize(
@@ -297,5 +311,5 @@ fn summarize(
     if summary.pixel_auroc.is_none() {
         notes.push("no usable masks beside good pixels: pixel figures are absent".into());
     }
-    Ok(EvalResult { summary, defect_types, samples, failures, notes })
+    Ok(EvalResult { summary, defect_types, samples, failures, notes, compared: Vec::new() })
 }

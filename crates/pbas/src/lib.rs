@@ -3,6 +3,7 @@
 //!
 //! [`train::train`] makes a [`detector::Model`] from good pictures; [`detector::Detector`] judges pictures;
 //! [`model_file`] keeps a model in one file; [`eval::evaluate`] compares verdicts with labels.
+//! [`export::to_onnx`] writes the whole detector as one ONNX graph.
 //! The method is that of Chen et al., "Progressive Boundary Guided Anomaly Synthesis for Industrial Anomaly
 //! Detection", IEEE TCSVT 35(2), 2025.
 //!
@@ -50,22 +51,26 @@
 
 pub mod backbone;
 pub mod calibrate;
+pub mod compare;
 pub mod dataset;
 pub mod demo;
 pub mod detector;
 pub mod doctor;
 pub mod error;
 pub mod eval;
+pub mod export;
 pub mod features;
 pub mod head;
 pub mod image;
 pub mod metrics;
 pub mod model_file;
+pub mod onnx;
 pub mod ordered;
 pub mod patch;
 pub mod preprocess;
 pub mod recalibrate;
 pub mod report;
+pub mod roi;
 pub mod score;
 pub mod settings;
 mod statistics;

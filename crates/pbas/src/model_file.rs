@@ -28,8 +28,13 @@ use crate::settings::Settings;
 use crate::view::{PatchScale, View};
 use crate::{Error, ErrorKind, Result};
 
-/// Version of the file's layout. A file of a later one is refused.
-pub const FORMAT_VERSION: u32 = 2;
+/// Latest version of the file's layout. A file of a later one is refused.
+///
+/// Version 3 is version 2 with a region of interest or a least area of regions among the settings. A model without them is written as
+/// version 2, which earlier programs read; those would pass over what they do not know, and see the whole picture.
+pub const FORMAT_VERSION: u32 = 3;
+/// Oldest version that is read.
+const OLDEST_VERSION: u32 = 2;
 /// Largest file that is read.
 const MAX_BYTES: u64 = 4 << 30;
 /// Metadata key of the description.
@@ -41,6 +46,13 @@ const PATTERN_SIDE: usize = 64;
 /// Largest difference of a self-test value, in units of 1 + its size: what other instruction sets may round
 /// differently, and far below what a damaged model gives.
 const SELF_TEST_TOLERANCE: f64 = 1e-3;
+
+/// Version of the layout that a model is written in.
+#[must_use]
+pub fn format_version(model: &Model) -> u32 {
+    let plain = model.settings.roi.is_none() && model.settings.min_area == 0;
+    if plain { OLDEST_VERSION } else { FORMAT_VERSION }
+}
 
 /// The JSON in the header.
 #[derive(Debug, Serialize, Deserialize)]
@@ -199,7 +211,7 @@ pub fn to_bytes(model: &Model) -> Result<Vec<u8>> {
     }
     let description = Description {
         crc32: "00000000".into(),
-        format_version: FORMAT_VERSION,
+        format_version: format_version(model),
         settings: model.settings.clone(),
         backbone: model.backbone.info.clone(),
         graph: model.backbone.graph.clone(),
@@ -252,15 +264,15 @@ fn read(bytes: &FileBytes, name: &str) -> Result<(Model, Vec<f64>)> {
     })?;
     let version =
         serde_json::from_str::<serde_json::Value>(json).ok().and_then(|v| v["format_version"].as_u64());
-    if let Some(version) = version.filter(|&v| v < u64::from(FORMAT_VERSION)) {
+    if let Some(version) = version.filter(|&v| v < u64::from(OLDEST_VERSION)) {
         return Err(Error::unsupported(format!(
-            "expected model format {FORMAT_VERSION}, found {version}: it was made by an earlier pbas, whose threshold held less"
+            "expected model format {OLDEST_VERSION} or {FORMAT_VERSION}, found {version}: it was made by an earlier pbas, whose threshold held less"
         ))
         .with_hint("train again from the same pictures"));
     }
     if let Some(version) = version.filter(|&v| v > u64::from(FORMAT_VERSION)) {
         return Err(Error::unsupported(format!(
-            "expected model format {FORMAT_VERSION}, found {version}: it was made by a later pbas"
+            "expected model format {OLDEST_VERSION} or {FORMAT_VERSION}, found {version}: it was made by a later pbas"
         ))
         .with_hint("use the version of pbas that made the model, or a later one"));
     }

@@ -193,6 +193,19 @@ impl PatchEmbedding {
         })
     }
 
+    /// What pooling makes of a layer: the weights of each of its entries over the 3 x 3 neighbourhood, `[entries, channels, 3, 3]`, with
+    /// zeros around the map; `None`: the mean of each channel.
+    pub(crate) fn kernel(&self, layer: usize) -> Option<Vec<f32>> {
+        let layer = &self.layers[layer];
+        let bins = layer.bins.as_ref()?;
+        let mut kernel = vec![0.0; layer.entries * layer.shape.channels * TAPS];
+        for (j, row) in kernel.chunks_exact_mut(layer.shape.channels * TAPS).enumerate() {
+            let range = bins.start[j]..bins.start[j + 1];
+            bins.index[range.clone()].iter().zip(&bins.weight[range]).for_each(|(&i, &w)| row[i] = w);
+        }
+        Some(kernel)
+    }
+
     /// The patch feature of one position from the pooled values of its picture.
     ///
     /// # Panics

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::patch::Pooling;
 use crate::preprocess::{Fit, InputSize};
+use crate::roi::Roi;
 use crate::{Error, Result};
 
 /// One good part in a hundred.
@@ -130,6 +131,16 @@ pub struct Settings {
     pub apply_orientation: bool,
     /// Seed of everything random.
     pub seed: u64,
+    /// Where in the picture parts are looked at; everywhere if `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub roi: Option<Roi>,
+    /// Regions of the map with fewer pixels of the picture than this are not reported. It moves neither scores nor verdicts.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub min_area: usize,
+}
+
+fn is_zero(n: &usize) -> bool {
+    *n == 0
 }
 
 impl Settings {
@@ -163,6 +174,8 @@ impl Settings {
                 false_reject_rate: DEFAULT_FALSE_REJECT_RATE,
                 apply_orientation: true,
                 seed: 0,
+                roi: None,
+                min_area: 0,
             },
             Preset::Paper => Self {
                 preset,
@@ -190,6 +203,8 @@ impl Settings {
                 false_reject_rate: DEFAULT_FALSE_REJECT_RATE,
                 apply_orientation: false,
                 seed: 0,
+                roi: None,
+                min_area: 0,
             },
         }
     }
@@ -272,19 +287,23 @@ impl Settings {
     }
 }
 
-/// Smallest and largest side that [`auto_sizes`] chooses.
-const AUTO_RANGE: [usize; 2] = [160, 640];
+/// Smallest and largest side that [`auto_sizes`] chooses for the pictures' own.
+const AUTO_RANGE: [f64; 2] = [160.0, 640.0];
+/// The second view's side as a share of the first's (docs/recipe.md).
+const AUTO_SECOND: f64 = 0.625;
+/// Sizes for pictures that are no larger than the smallest side.
+const AUTO_SMALL: [usize; 2] = [288, 160];
 
-/// The sizes of `--size auto`: the median shorter side of the pictures to a multiple of 32, and about half of it,
-/// both within 160..640 (docs/recipe.md). A picture so small that both would be one gets 288 beside 160.
+/// The sizes of `--size auto`: the median shorter side of the pictures (within 160..640), and 0.625 of it, each to a
+/// multiple of 32. Pictures so small that the first would be 160 get 288 and 160.
 #[must_use]
 pub fn auto_sizes(mut shorter_sides: Vec<usize>) -> Vec<InputSize> {
     shorter_sides.sort_unstable();
-    let median = shorter_sides.get(shorter_sides.len() / 2).copied().unwrap_or(288);
-    let rung = |side: f64| ((side / 32.0).round() as usize * 32).clamp(AUTO_RANGE[0], AUTO_RANGE[1]);
-    let own = rung(median as f64);
-    let half = rung(own as f64 / 2.0);
-    let pair = if own == half { [288, half] } else { [own, half] };
+    let median = shorter_sides.get(shorter_sides.len() / 2).copied().unwrap_or(288) as f64;
+    let side = median.clamp(AUTO_RANGE[0], AUTO_RANGE[1]);
+    let rung = |share: f64| (side * share / 32.0).round() as usize * 32;
+    let own = rung(1.0);
+    let pair = if own as f64 <= AUTO_RANGE[0] { AUTO_SMALL } else { [own, rung(AUTO_SECOND)] };
     pair.map(|side| InputSize { height: side, width: side }).to_vec()
 }
 
@@ -295,11 +314,13 @@ mod tests {
     #[test]
     fn auto_sizes_follow_the_pictures() {
         let sides = |n: usize| auto_sizes(vec![n; 3]).iter().map(|s| s.width).collect::<Vec<_>>();
-        assert_eq!(sides(512), [512, 256]);
-        assert_eq!(sides(576), [576, 288]);
-        assert_eq!(sides(380), [384, 192]);
-        assert_eq!(sides(300), [288, 160]);
-        assert_eq!(sides(4000), [640, 320]);
+        assert_eq!(sides(512), [512, 320]);
+        assert_eq!(sides(576), [576, 352]);
+        assert_eq!(sides(380), [384, 224]);
+        assert_eq!(sides(300), [288, 192]);
+        assert_eq!(sides(4000), [640, 416]);
+        assert_eq!(sides(200), [192, 128]);
+        assert_eq!(sides(170), [288, 160]);
         assert_eq!(sides(128), [288, 160]);
         assert_eq!(sides(1), [288, 160]);
         assert_eq!(auto_sizes(vec![900, 200, 210]), auto_sizes(vec![210]));

@@ -1,4 +1,9 @@
-//! Robust statistics: half of the values may be anything without moving them far.
+//! Robust statistics, of which half of the values may be anything without moving them far; and what chance allows.
+
+use statrs::distribution::{Binomial, DiscreteCDF};
+
+/// As many rejects as are seen, or more, have to be less probable than this before it is said that chance does not explain them.
+pub const SURPRISING: f64 = 0.01;
 
 /// Deviations from the median that a Gaussian keeps half of its values within; scales the median absolute deviation to a
 /// standard deviation.
@@ -12,6 +17,15 @@ pub fn quantile(values: &[f64], share: f64) -> Option<f64> {
     let at = share.clamp(0.0, 1.0) * sorted.len().checked_sub(1)? as f64;
     let (low, high) = (sorted[at.floor() as usize], sorted[at.ceil() as usize]);
     Some(low + (high - low) * at.fract())
+}
+
+/// Binomial probability of `seen` or more of `n` at a rate.
+#[must_use]
+pub fn as_many_or_more(seen: usize, n: usize, rate: f64) -> f64 {
+    if seen == 0 {
+        return 1.0;
+    }
+    Binomial::new(rate, n as u64).map_or(1.0, |b| b.sf(seen as u64 - 1))
 }
 
 /// Centre and spread of most of the values.

@@ -8,8 +8,10 @@ use crate::calibrate::patches_score;
 use crate::features::{ExtractScratch, Extractor};
 use crate::head::{GridHead, Head, of_head, sigmoid};
 use crate::image::Rgb8;
+use crate::patch::PatchEmbedding;
 use crate::preprocess::{Geometry, InputSize, Placement};
-use crate::score::{ScoreMap, SmoothUpsampler};
+use crate::roi::Positions;
+use crate::score::{InsideMap, ScoreMap, SmoothUpsampler};
 use crate::settings::{Scoring, Settings};
 use crate::{Error, Result};
 
@@ -48,12 +50,27 @@ pub struct View {
     pub scales: Vec<PatchScale>,
 }
 
+/// How a view's map is made where there is a region of interest.
+pub(crate) fn inside_map(
+    settings: &Settings,
+    positions: &Positions,
+    upsampler: &SmoothUpsampler,
+    map_size: InputSize,
+) -> Result<Option<InsideMap>> {
+    let (Some(roi), Some(flags)) = (&settings.roi, positions.flags()) else { return Ok(None) };
+    let pixels = roi.laid_out(&Geometry { fit: settings.fit, size: map_size })?;
+    InsideMap::new(upsampler, flags, &pixels).map(Some)
+}
+
 /// A view ready to run.
 #[derive(Debug)]
 pub struct ViewRunner {
     extractor: Extractor,
     head: GridHead,
     upsampler: SmoothUpsampler,
+    positions: Positions,
+    /// Where there is a region of interest.
+    inside: Option<InsideMap>,
     scales: Vec<PatchScale>,
     weight: f64,
 }
@@ -62,7 +79,8 @@ impl ViewRunner {
     /// Resolves a view; `map_size` is the size of the model's score map (the largest view's).
     ///
     /// # Errors
-    /// A size or feature layer that the backbone cannot serve, or heads for features of another length.
+    /// A size or feature layer that the backbone cannot serve, heads for features of another length, or a region of interest in
+    /// which no patch lies.
     pub fn new(backbone: &Backbone, view: &View, settings: &Settings, map_size: InputSize) -> Result<Self> {
         let geometry = Geometry { fit: settings.fit, size: view.size };
         let extractor = Extractor::new(backbone, geometry, &settings.feature_layers, settings.pooling)?;
@@ -79,10 +97,13 @@ impl ViewRunner {
         let weight = view.size.width as f64 / map_size.width as f64;
         let sigma = MAP_SIGMA / weight;
         let upsampler = SmoothUpsampler::new(h, w, map_size.height, map_size.width, sigma)?;
-        Ok(Self { extractor, head, upsampler, scales: view.scales.clone(), weight })
+        let positions = Positions::of(settings.roi.as_ref(), &geometry, (h, w))?;
+        let inside = inside_map(settings, &positions, &upsampler, map_size)?;
+        Ok(Self { extractor, head, upsampler, positions, inside, scales: view.scales.clone(), weight })
     }
 
-    /// Logits of every head for each patch of a picture, `[patches, heads]`, and where the picture lies in the input.
+    /// Logits of every head for each patch of a picture, `[patches, heads]`, and where the picture lies in the input. Of a region of
+    /// interest the outside is painted already ([`crate::roi::Roi::paint`]); patches outside have logits that count nowhere.
     ///
     /// # Errors
     /// A picture that the geometry cannot lay out.
@@ -107,7 +128,7 @@ impl ViewRunner {
     /// largest view's. The weight owes nothing to the pictures that calibrate the head, so their ranks stay exact (docs/threshold.md).
     #[must_use]
     pub fn score_of_head(&self, logits: &[f32], scoring: Scoring) -> f64 {
-        self.weight * patches_score(logits, scoring)
+        self.weight * patches_score(&self.positions.select(logits), scoring)
     }
 
     /// The map of the model's size from logits, `[patches, heads]`: the mean over the heads of their logits on scale (the sigmoid of
@@ -137,7 +158,25 @@ impl ViewRunner {
             }
         };
         let values: Vec<f32> = logits.chunks_exact(scales.len()).map(mean).collect();
-        self.upsampler.apply(&values)
+        match &self.inside {
+            Some(inside) => inside.apply(&self.upsampler, &values),
+            None => self.upsampler.apply(&values),
+        }
+    }
+
+    /// How layer maps become patch features.
+    pub(crate) fn embedding(&self) -> &PatchEmbedding {
+        self.extractor.embedding()
+    }
+
+    /// From patch scores to the map.
+    pub(crate) fn upsampler(&self) -> &SmoothUpsampler {
+        &self.upsampler
+    }
+
+    /// By what a head's score in this view counts.
+    pub(crate) fn weight(&self) -> f64 {
+        self.weight
     }
 
     /// The heads, folded for this view's grid.

@@ -30,7 +30,7 @@ pub fn run(args: &Demo, printer: Printer) -> Result<Status> {
             .with_hint(format!("to go on: {} --resume", train_command(&train_args))),
         _ => e,
     })?;
-    let outputs = Outputs { json: Some(json.clone()), heatmaps: Some(heatmaps.clone()) };
+    let outputs = Outputs { json: Some(json.clone()), heatmaps: Some(heatmaps.clone()), compare: None };
     let evaluated = evaluate_and_report(&load_detector(&model)?, dir, &outputs, printer)?;
 
     let (shown, model) = (shell(dir), shell(&model));
@@ -92,6 +92,8 @@ fn train_args(args: &Demo, output: PathBuf) -> args::Train {
         feature_layers: None,
         false_reject_rate: None,
         folds: None,
+        roi: None,
+        min_area: None,
         epochs: None,
         steps: args.steps,
         embed_dim: None,

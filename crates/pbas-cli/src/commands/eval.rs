@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use pbas::dataset::test_set;
+use pbas::compare;
+use pbas::dataset::{good_pictures, test_set};
 use pbas::detector::Detector;
 use pbas::eval::{EvalResult, evaluate};
 use pbas::train::observer::Observer;
@@ -10,17 +11,22 @@ use pbas::{Error, ErrorKind, Result};
 
 use super::heatmaps::Heatmaps;
 use super::load_detector;
-use crate::args::Eval;
+use crate::args::{Eval, Method};
 use crate::output::{Printer, Status, Table, data, figure, to_stderr};
 use crate::paths::{check_file, write_file};
 use crate::progress::Progress;
+
+/// Memory that cached features of the compared method may take; beyond it a temporary file is used.
+const COMPARE_CACHE: u64 = 2_000_000_000;
 
 /// Runs the command.
 ///
 /// # Errors
 /// The model, the set or an output is at fault, or the run was stopped.
 pub fn run(args: &Eval, printer: Printer) -> Result<Status> {
-    let outputs = Outputs { json: args.json.clone(), heatmaps: args.heatmaps.clone() };
+    // Copies of a method are asked for once.
+    let compare = args.compare.first().map(|Method::Nearest| args.good.as_ref().unwrap_or(&args.dir).clone());
+    let outputs = Outputs { json: args.json.clone(), heatmaps: args.heatmaps.clone(), compare };
     outputs.check()?;
     let detector = load_detector(&args.model)?;
     evaluate_and_report(&detector, &args.dir, &outputs, printer)
@@ -33,6 +39,8 @@ pub struct Outputs {
     pub json: Option<PathBuf>,
     /// A PNG for each picture.
     pub heatmaps: Option<PathBuf>,
+    /// Good pictures from which nearest neighbours learn, where they are to be compared with.
+    pub compare: Option<PathBuf>,
 }
 
 impl Outputs {
@@ -54,11 +62,15 @@ pub fn evaluate_and_report(
 ) -> Result<Status> {
     let heatmaps = Heatmaps::new(outputs.heatmaps.as_deref(), detector)?;
     let set = test_set(dir)?;
+    let good = outputs.compare.as_deref().map(good_pictures).transpose()?;
     let progress = Progress::new(printer);
-    let result = evaluate(detector, &set, &progress, &mut |judged| match &heatmaps {
+    let mut result = evaluate(detector, &set, &progress, &mut |judged| match &heatmaps {
         Some(h) => h.write(&judged.sample.name, judged.picture, judged.mask, judged.prediction),
         None => Ok(()),
     })?;
+    if let Some(good) = good {
+        result.compared.push(compare::nearest(detector, &good, &set, COMPARE_CACHE, &progress)?);
+    }
     for note in &result.notes {
         progress.warn(note);
     }
@@ -96,7 +108,20 @@ fn tables(result: &EvalResult) -> Result<String> {
             all.row(&[key, text]);
         }
     }
-    Ok(format!("{}\n{}", types.render(), all.render()))
+    let mut text = format!("{}\n{}", types.render(), all.render());
+    if !result.compared.is_empty() {
+        let mut table = Table::new(&["method", "AUROC", "AP", "pixel AUROC", "AUPRO"]);
+        let mut row = |name: &str, figures: [Option<f64>; 4]| {
+            let [a, b, c, d] = figures.map(figure);
+            table.row(&[name, &a, &b, &c, &d]);
+        };
+        row("pbas", [s.image_auroc, s.image_ap, s.pixel_auroc, s.aupro]);
+        for o in &result.compared {
+            row(&o.method, [o.image_auroc, o.image_ap, o.pixel_auroc, o.aupro]);
+        }
+        text.push_str(&format!("\n{}", table.render()));
+    }
+    Ok(text)
 }
 
 fn unwritable(e: serde_json::Error) -> Error {

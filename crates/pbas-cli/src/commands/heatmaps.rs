@@ -6,7 +6,8 @@ use pbas::Result;
 use pbas::detector::{Detector, Prediction, Verdict};
 use pbas::image::{DefectMask, Rgb8};
 use pbas::preprocess::map_to_original;
-use pbas::report::heatmap::{ColourScale, HeatmapLabel, file_name, render, write_png};
+use pbas::report::heatmap::{ColourScale, HeatmapLabel, file_name, render_region, write_png};
+use pbas::roi::Roi;
 use pbas::settings::Scoring;
 
 use crate::paths::check_folder;
@@ -22,6 +23,7 @@ const SCALE: [f64; 2] = [0.25, 2.0];
 pub struct Heatmaps {
     folder: PathBuf,
     scale: ColourScale,
+    roi: Option<Roi>,
 }
 
 impl Heatmaps {
@@ -34,7 +36,7 @@ impl Heatmaps {
         check_folder("heatmaps", folder)?;
         let model = detector.model();
         let scale = colour_scale(model.settings.scoring, model.calibration.pixel_threshold);
-        Ok(Some(Self { folder: folder.to_owned(), scale }))
+        Ok(Some(Self { folder: folder.to_owned(), scale, roi: model.settings.roi.clone() }))
     }
 
     /// Draws and writes one.
@@ -56,7 +58,7 @@ impl Heatmaps {
             threshold: prediction.threshold as f32,
             anomalous: prediction.verdict == Verdict::Anomalous,
         };
-        let drawn = render(picture, &map, mask, self.scale, &label);
+        let drawn = render_region(picture, &map, mask, self.roi.as_ref(), self.scale, &label);
         write_png(&self.folder.join(file_name(name)), &drawn)
     }
 }

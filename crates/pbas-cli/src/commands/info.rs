@@ -8,6 +8,7 @@ use pbas::features::Extractor;
 use pbas::model_file;
 use pbas::patch::Pooling;
 use pbas::preprocess::{Fit, Geometry};
+use pbas::roi::Roi;
 use pbas::settings::{Batch, CenterRule, Length, Preset, Scoring};
 use pbas::words::{counted, percent};
 use pbas::{Error, ErrorKind, Result};
@@ -104,7 +105,7 @@ fn as_json(path: &Path, size: u64, model: &Model, views: &[ViewFacts]) -> serde_
     json!({
         "path": path.display().to_string(),
         "bytes": size,
-        "format_version": model_file::FORMAT_VERSION,
+        "format_version": model_file::format_version(model),
         "backbone": model.backbone.info,
         "settings": model.settings,
         "views": views.iter().zip(&model.views).map(of_view).collect::<Vec<_>>(),
@@ -118,7 +119,10 @@ fn as_text(path: &Path, size: u64, model: &Model, views: &[ViewFacts]) -> String
     let (b, s, h, p) = (&model.backbone.info, &model.settings, &model.settings.head, &model.provenance);
     let c = &model.calibration;
     let mut lines: Vec<(&str, String)> = vec![
-        ("model", format!("{}, {}, format {}", path.display(), bytes(size), model_file::FORMAT_VERSION)),
+        (
+            "model",
+            format!("{}, {}, format {}", path.display(), bytes(size), model_file::format_version(model)),
+        ),
         ("made by", format!("pbas {}", p.program_version)),
         ("pictures", format!("{} used, {} left out as unreadable", p.pictures, p.skipped)),
         ("  sha256", p.pictures_sha256.clone()),
@@ -139,6 +143,9 @@ fn as_text(path: &Path, size: u64, model: &Model, views: &[ViewFacts]) -> String
             v.hidden
         );
         lines.push(("view", text));
+    }
+    if let Some(roi) = &s.roi {
+        lines.push(("region", region(roi)));
     }
     let preset = match s.preset {
         Preset::Fast => "fast",
@@ -162,6 +169,9 @@ fn as_text(path: &Path, size: u64, model: &Model, views: &[ViewFacts]) -> String
             ),
         ),
     ]);
+    if s.min_area > 0 {
+        lines.push(("  regions", format!("of at least {} of the picture", counted(s.min_area, "pixel"))));
+    }
     for old in &c.history {
         let rate = percent(old.false_reject_rate);
         lines.push((
@@ -170,6 +180,17 @@ fn as_text(path: &Path, size: u64, model: &Model, views: &[ViewFacts]) -> String
         ));
     }
     lines.iter().map(|(name, text)| format!("{name:<12} {text}\n")).collect()
+}
+
+/// A region of interest in words.
+pub fn region(roi: &Roi) -> String {
+    let [r, g, b] = roi.fill_colour();
+    format!(
+        "of interest `{}`, {} pixels: {} of the picture; the rest is painted ({r}, {g}, {b}) and not looked at",
+        roi.source(),
+        roi.size(),
+        percent(roi.share())
+    )
 }
 
 fn fit(fit: Fit) -> String {

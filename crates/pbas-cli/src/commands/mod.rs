@@ -4,6 +4,7 @@ mod calibrate;
 mod demo;
 mod doctor;
 mod eval;
+mod export;
 mod heatmaps;
 mod info;
 mod predict;
@@ -39,6 +40,7 @@ pub fn run(args: Args) -> Result<Status> {
         Command::Predict(a) => predict::run(a, printer),
         Command::Doctor(a) => doctor::run(a, printer),
         Command::Info(a) => info::run(a),
+        Command::Export(a) => export::run(a, printer),
         Command::Demo(a) => demo::run(a, printer),
     }
 }

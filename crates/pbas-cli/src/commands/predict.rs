@@ -39,7 +39,10 @@ pub fn run(args: &Predict, printer: Printer) -> Result<Status> {
     let options = model.decode_options();
     let first = || inputs.first().filter(|i| i.error.is_none()).map(|i| read_rgb(&i.path, &options));
     let (detector, first) = rayon::join(|| model.into_detector(), first);
-    let (detector, first) = (detector?, Mutex::new(first));
+    let (mut detector, first) = (detector?, Mutex::new(first));
+    if let Some(pixels) = args.min_area {
+        detector = detector.with_min_area(pixels);
+    }
     let heatmaps = Heatmaps::new(args.heatmaps.as_deref(), &detector)?;
     let writer = Writer::new(args.format, inputs.iter().map(|i| i.path.as_path()));
     // One picture on all cores; many of them side by side, one on each.

@@ -5,11 +5,14 @@ use std::time::Instant;
 
 use pbas::backbone::Backbone;
 use pbas::dataset::good_pictures;
+use pbas::image::DecodeOptions;
 use pbas::patch::Pooling;
 use pbas::preprocess::Fit;
+use pbas::roi::{self, Roi};
 use pbas::settings::{Batch, Length, Scoring, Settings, Sizes};
 use pbas::train::observer::Observer;
 use pbas::train::{TrainJob, train};
+use pbas::words::{counted, percent};
 use pbas::{Error, ErrorKind, Result, model_file};
 
 use super::info::promise;
@@ -25,17 +28,30 @@ use crate::progress::Progress;
 /// which a checkpoint is then left.
 pub fn run(args: &Train, printer: Printer) -> Result<Status> {
     let start = Instant::now();
-    let settings = settings(args)?;
+    let mut settings = settings(args)?;
     check_file("model", &args.output)?;
     if let Some(dir) = &args.temp_dir {
         check_folder("temporary files", dir)?;
     }
     let pictures = good_pictures(&args.dir)?;
+    let progress = Progress::new(printer);
+    let region = |given: &PathBuf| region(given, &pictures, &settings, (printer, &progress));
+    settings.roi = args.roi.as_ref().map(region).transpose()?;
     let backbone = match &args.backbone {
         Some(path) => Backbone::from_file(path)?,
         None => Backbone::embedded()?,
     };
-    let progress = Progress::new(printer);
+    if args.feature_layers.is_none() {
+        let layers = backbone.layers_or(&settings.feature_layers);
+        if layers != settings.feature_layers {
+            printer.say(&format!(
+                "feature layers: {}, as {} has others",
+                layers.join(", "),
+                backbone.info.name
+            ));
+            settings.feature_layers = layers;
+        }
+    }
     let checkpoints = with_suffix(&args.output, ".checkpoint");
     prepare_checkpoints(&checkpoints, args.resume, &progress)?;
     let job = TrainJob {
@@ -103,6 +119,7 @@ fn settings(args: &Train) -> Result<Settings> {
     s.false_reject_rate = args.false_reject_rate.unwrap_or(s.false_reject_rate);
     s.folds = args.folds.unwrap_or(s.folds);
     s.seed = args.seed.unwrap_or(s.seed);
+    s.min_area = args.min_area.unwrap_or(s.min_area);
     s.head.hidden = args.hidden.unwrap_or(s.head.hidden);
     s.head.synthesis_scale = args.synthesis_scale.unwrap_or(s.head.synthesis_scale);
     s.head.length = match (args.epochs, args.steps) {
@@ -117,6 +134,27 @@ fn settings(args: &Train) -> Result<Settings> {
     };
     s.validate()?;
     Ok(s)
+}
+
+/// The region of interest that `--roi` asks for.
+fn region(
+    given: &Path,
+    pictures: &[PathBuf],
+    settings: &Settings,
+    (printer, progress): (Printer, &Progress),
+) -> Result<Roi> {
+    let decode = DecodeOptions { apply_orientation: settings.apply_orientation, ..DecodeOptions::default() };
+    if given != Path::new("auto") {
+        return Roi::read(given, &decode);
+    }
+    let found = roi::find(pictures, &decode, progress)?;
+    printer.say(&format!(
+        "region of interest: the part stands out in {} of {}; a region around all of them keeps {} of the picture",
+        found.found,
+        counted(found.pictures, "picture"),
+        percent(found.roi.share())
+    ));
+    Ok(found.roi)
 }
 
 /// A state that is not gone on from must not be taken up by a later `--resume` in part. Only files that are ours

@@ -115,6 +115,20 @@ impl Backbone {
     pub fn feature_layers(&self) -> Vec<&str> {
         self.graph.outputs().iter().map(|(n, _)| n.as_str()).filter(|n| !n.starts_with("stage")).collect()
     }
+
+    /// Feature layers where none are asked for: `usual` if the network has all of them; of a ResNet otherwise `layer2` and `layer3`,
+    /// as published for them, as far as they are there.
+    #[must_use]
+    pub fn layers_or(&self, usual: &[String]) -> Vec<String> {
+        let known = self.feature_layers();
+        let has = |name: &&str| known.contains(name);
+        if usual.iter().all(|name| has(&name.as_str())) {
+            return usual.to_vec();
+        }
+        let of_resnet: Vec<String> =
+            ["layer2", "layer3"].iter().filter(|n| has(n)).map(|n| (*n).into()).collect();
+        if of_resnet.is_empty() { usual.to_vec() } else { of_resnet }
+    }
 }
 
 /// Bytes as lower-case hex.

@@ -114,9 +114,14 @@ impl GoodScores {
     }
 
     /// Rarity of the `j`-th score, counted from 1.
-    fn of_rank(&self, j: usize) -> f64 {
+    pub(crate) fn of_rank(&self, j: usize) -> f64 {
         let n = self.ascending.len() as f64;
         -((n - j as f64 + 2.0) / (n + 1.0)).min(1.0).log10()
+    }
+
+    /// Where the tail begins, its scale and its shape.
+    pub(crate) fn tail_fit(&self) -> [f64; 3] {
+        [self.from, self.scale, self.shape]
     }
 
     /// `-log10` of the share of the tail beyond a score.

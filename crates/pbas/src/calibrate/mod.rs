@@ -294,11 +294,14 @@ pub struct Judgement {
 /// The scale of a head in the map, from its patch logits for good pictures that it has not seen. The published score is left on its
 /// own scale.
 #[must_use]
-pub fn patch_scale<'a>(pictures: impl Iterator<Item = &'a Vec<f32>> + Clone, scoring: Scoring) -> PatchScale {
+pub fn patch_scale<'a, T: AsRef<[f32]> + 'a>(
+    pictures: impl Iterator<Item = &'a T> + Clone,
+    scoring: Scoring,
+) -> PatchScale {
     if scoring == Scoring::Sigmoid {
         return PatchScale::IDENTITY;
     }
-    let values = pictures.flatten().map(|&v| f64::from(v));
+    let values = pictures.flat_map(|p| p.as_ref()).map(|&v| f64::from(v));
     let n = values.clone().count().max(1) as f64;
     let mean = values.clone().sum::<f64>() / n;
     let variance = values.map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);

@@ -1,25 +1,30 @@
 //! What a training will cost: an estimate from a quick probe of this machine, not a promise.
 //!
-//! The features of a few pictures are extracted and timed; their number, the number of multiplications of a head's step
-//! (docs/recipe.md) and the speed that the probe found give the time.
+//! The features of a few pictures are extracted and timed, and so is a step of a head on noise, on as many threads side by side as
+//! training would use; the number of pictures and the multiplications of all steps (docs/recipe.md) give the time.
 
 use std::time::{Duration, Instant};
 
 use pbas_nn::linalg::Threads;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::Result;
 use crate::backbone::Backbone;
 use crate::features::{ExtractScratch, Extractor};
+use crate::head::Head;
 use crate::image::Rgb8;
 use crate::preprocess::{Geometry, InputSize};
 use crate::settings::{Batch, CenterRule, Length, Settings, Sizes, auto_sizes};
+use crate::train::centers::Centers;
+use crate::train::step::{BatchCenters, HeadTrainer, Rates};
 
-/// Multiply-adds a pixel of EfficientNet-Lite0 up to its 192-channel stage (553 million at 288 x 288).
-const BACKBONE_PER_PIXEL: f64 = 553e6 / (288.0 * 288.0);
-/// Speed of a head's steps over that of the backbone, in multiply-adds a second: products of matrices are quicker than
-/// convolutions, the sweeps between them slower. Measured on a 2-core AMD EPYC with AVX2.
-const HEAD_SPEED: f64 = 0.9;
+/// Most multiply-adds of a timed step; rows are left out of larger ones.
+const PROBE_WORK: f64 = 1e9;
+/// Steps that are timed.
+const PROBE_STEPS: usize = 3;
 /// Memory beside the cache and the pictures in work.
 const BASE_MEMORY: u64 = 80 << 20;
 /// Bytes that a picture in work takes for each of its pixels: file, decoded, resized.
@@ -94,8 +99,9 @@ pub fn estimate(
         Sizes::Auto => auto_sizes(work.shorter_sides.to_vec()),
     };
     let threads = rayon::current_num_threads();
-    let (mut seconds, mut pixels) = (0.0, 0.0);
-    let (mut cache, mut head_products) = (0u64, 0.0);
+    let mut seconds = 0.0;
+    let (mut cache, mut head_seconds) = (0u64, 0.0);
+    let mut speed = None::<(usize, f64)>;
     for &size in &sizes {
         let geometry = Geometry { fit: settings.fit, size };
         let extractor = Extractor::new(backbone, geometry, &settings.feature_layers, settings.pooling)?;
@@ -108,16 +114,18 @@ pub fn estimate(
             fastest = fastest.min(start.elapsed().as_secs_f64());
         }
         seconds += fastest;
-        pixels += (size.width * size.height) as f64;
         let embedding = extractor.embedding();
         cache += 2 * embedding.pooled_len() as u64 * work.pictures as u64;
-        head_products += settings.folds as f64
-            * head_work(settings, embedding.dim(), embedding.positions(), work.pictures);
+        let (dim, positions) = (embedding.dim(), embedding.positions());
+        let products = settings.folds as f64 * head_work(settings, dim, positions, work.pictures);
+        let known = speed.filter(|(of_dim, _)| *of_dim == dim).map(|(_, speed)| speed);
+        let found =
+            known.unwrap_or_else(|| step_speed(settings, dim, positions, settings.folds * sizes.len()));
+        speed = Some((dim, found));
+        head_seconds += products / found;
     }
-    let speed = pixels * BACKBONE_PER_PIXEL / seconds;
     let side_by_side = threads.min(work.pictures.max(1)) as f64;
     let feature_seconds = work.pictures as f64 * (seconds + work.decode.as_secs_f64()) / side_by_side;
-    let head_seconds = head_products / (speed * HEAD_SPEED * threads as f64);
     let in_memory = cache.min(work.cache_limit);
     Ok(Cost {
         sizes,
@@ -130,8 +138,72 @@ pub fn estimate(
     })
 }
 
-/// Multiply-adds of the training of one head: a step's products are 2 b d d (projection and its gradient), 3 b d h
-/// (discriminator, `train/refinement.rs`) and b c d (search among c centres).
+/// Multiply-adds a second of the steps of a head, all threads together: timed on noise, heads side by side where there are as many
+/// as threads, as training has them. Against a training of 31 pictures at the automatic sizes on two busy cores the time of its steps came out 1.1
+/// and 1.35 times too long (before and after it).
+fn step_speed(settings: &Settings, dim: usize, positions: usize, heads: usize) -> f64 {
+    let threads = rayon::current_num_threads();
+    let h = &settings.head;
+    let wanted = match h.batch {
+        Batch::Pictures(n) => n * positions,
+        Batch::Patches(n) => n,
+    };
+    let row_work = row_work(settings, dim, positions);
+    let rows = wanted.min((PROBE_WORK / row_work) as usize).max(64);
+    let probe = |threads: Threads| {
+        let mut trainer = HeadTrainer::new(Head::initial(dim, h.hidden, &mut ChaCha8Rng::seed_from_u64(0)));
+        // Cheap noise: its values do not matter, but equal rows or zeros would be quicker or slower than real ones.
+        let mut state = 1u32;
+        let mut noise = |n: usize| -> Vec<f32> {
+            let mut next = || {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+            };
+            (0..n).map(|_| next()).collect()
+        };
+        let batch = noise(rows * dim);
+        let identity: Vec<u64> = (0..rows as u64).collect();
+        let fixed = if h.centers == CenterRule::Positions { positions } else { 0 };
+        let fixed = Centers { dim, data: noise(fixed * dim) };
+        let source = match h.centers {
+            CenterRule::Positions => BatchCenters::Fixed(&fixed),
+            CenterRule::Neighbours(candidates) => {
+                BatchCenters::Neighbours { candidates, identity: &identity }
+            }
+        };
+        let rates = Rates {
+            projection: h.projection_rate,
+            discriminator: h.discriminator_rate,
+            projection_decay: h.projection_decay,
+            discriminator_decay: h.discriminator_decay,
+            boundary_weight: h.boundary_weight,
+        };
+        let mut fastest = f64::INFINITY;
+        for _ in 0..PROBE_STEPS {
+            let start = Instant::now();
+            trainer.step(&batch, source, &vec![h.synthesis_scale[1]; rows], rates, threads);
+            fastest = fastest.min(start.elapsed().as_secs_f64());
+        }
+        rows as f64 * row_work / fastest
+    };
+    if heads >= threads {
+        (0..threads).into_par_iter().with_max_len(1).map(|_| probe(Threads::One)).sum()
+    } else {
+        probe(Threads::All)
+    }
+}
+
+/// Multiply-adds of a step for each row of its batch: 2 d d (projection and its gradient), 3 d h (discriminator,
+/// `train/refinement.rs`) and c d (search among c centres).
+fn row_work(settings: &Settings, dim: usize, positions: usize) -> f64 {
+    let centers = match settings.head.centers {
+        CenterRule::Positions => positions,
+        CenterRule::Neighbours(n) => n,
+    };
+    dim as f64 * (2.0 * dim as f64 + 3.0 * settings.head.hidden as f64 + centers as f64)
+}
+
+/// Multiply-adds of the training of one head: its steps, rows and [`row_work`].
 fn head_work(settings: &Settings, dim: usize, positions: usize, pictures: usize) -> f64 {
     let h = &settings.head;
     let (patches, steps_an_epoch) = match h.batch {
@@ -142,12 +214,7 @@ fn head_work(settings: &Settings, dim: usize, positions: usize, pictures: usize)
         Length::Steps(n) => n,
         Length::Epochs(n) => n * steps_an_epoch as u64,
     };
-    let centers = match h.centers {
-        CenterRule::Positions => positions,
-        CenterRule::Neighbours(n) => n,
-    };
-    let (d, hidden) = (dim as f64, h.hidden as f64);
-    steps as f64 * patches as f64 * d * (2.0 * d + 3.0 * hidden + centers as f64)
+    steps as f64 * patches as f64 * row_work(settings, dim, positions)
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@
 //! list (set) -> one pass, each picture decoded once: Look (look) -> findings (files, same, quality) -> Report -> text, JSON, page
 //! ```
 //!
-//! The two halves can be used apart: [`Look::at`] takes a picture that has been decoded anyway (as training does) and
-//! [`conclude`] needs nothing but looks.
+//! The two halves can be used apart: [`Look::at`] takes a picture that has been decoded anyway (as training and calibration do) and
+//! [`conclude`] needs nothing but looks ([`training::warnings`]).
 
 pub mod cost;
 pub mod duplicates;
@@ -23,6 +23,7 @@ pub mod report;
 mod same;
 mod set;
 pub mod support;
+pub mod training;
 pub mod unlike;
 
 use std::collections::BTreeMap;

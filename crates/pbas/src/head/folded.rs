@@ -9,16 +9,16 @@ use crate::Result;
 
 /// Heads of one view folded for inference: `logit_h(z) = sum_i output[h, i] LeakyReLU((A_h z + b_h)_i)`.
 #[derive(Debug, Clone)]
-pub(super) struct FoldedHead {
-    pub(super) dim: usize,
-    pub(super) hidden: usize,
-    pub(super) heads: usize,
+pub(crate) struct FoldedHead {
+    pub(crate) dim: usize,
+    pub(crate) hidden: usize,
+    pub(crate) heads: usize,
     /// `[heads * hidden, dim]`.
-    pub(super) weight: Vec<f32>,
+    pub(crate) weight: Vec<f32>,
     /// `[heads * hidden]`.
-    pub(super) bias: Vec<f32>,
+    pub(crate) bias: Vec<f32>,
     /// `[heads * hidden]`.
-    pub(super) output: Vec<f32>,
+    pub(crate) output: Vec<f32>,
 }
 
 impl FoldedHead {
@@ -30,7 +30,7 @@ impl FoldedHead {
     ///
     /// # Panics
     /// If `heads` is empty or its members differ in size.
-    pub(super) fn new(heads: &[&Head]) -> Result<Self> {
+    pub(crate) fn new(heads: &[&Head]) -> Result<Self> {
         let (dim, hidden) = (heads[0].projection.dim, heads[0].discriminator.hidden);
         let units = heads.len() * hidden;
         let mut folded = Self {

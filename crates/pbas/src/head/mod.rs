@@ -11,8 +11,9 @@ use pbas_nn::weights::Weights;
 use rand::RngExt;
 use rand_distr::{Distribution, Normal};
 
+pub(crate) use folded::FoldedHead;
 pub use grid::GridHead;
-pub use scale::FeatureScale;
+pub use scale::{FeatureScale, ScaleSums};
 
 /// Slope of the LeakyReLU below zero.
 pub const LEAKY_SLOPE: f32 = 0.2;

@@ -19,3 +19,43 @@ impl FeatureScale {
         }
     }
 }
+
+/// Sums from which a [`FeatureScale`] is made, row by row.
+#[derive(Debug)]
+pub struct ScaleSums {
+    rows: usize,
+    sum: Vec<f64>,
+    squares: Vec<f64>,
+}
+
+impl ScaleSums {
+    /// No rows yet, of `dim` entries.
+    #[must_use]
+    pub fn new(dim: usize) -> Self {
+        Self { rows: 0, sum: vec![0.0; dim], squares: vec![0.0; dim] }
+    }
+
+    /// Adds a patch feature, `[dim]`.
+    pub fn add(&mut self, row: &[f32]) {
+        self.rows += 1;
+        for ((sum, squares), &v) in self.sum.iter_mut().zip(&mut self.squares).zip(row) {
+            *sum += f64::from(v);
+            *squares += f64::from(v) * f64::from(v);
+        }
+    }
+
+    /// Mean and deviation of each entry over the rows.
+    #[must_use]
+    pub fn scale(&self) -> FeatureScale {
+        let n = self.rows.max(1) as f64;
+        let mean: Vec<f64> = self.sum.iter().map(|s| s / n).collect();
+        let deviation: Vec<f64> =
+            self.squares.iter().zip(&mean).map(|(s, m)| (s / n - m * m).max(0.0).sqrt()).collect();
+        // An entry that never moves (a channel that is off for these pictures) must not become the loudest one.
+        let floor = 1e-3 * deviation.iter().sum::<f64>() / deviation.len() as f64 + 1e-6;
+        FeatureScale {
+            mean: mean.iter().map(|&m| m as f32).collect(),
+            deviation: deviation.iter().map(|&d| d.max(floor) as f32).collect(),
+        }
+    }
+}

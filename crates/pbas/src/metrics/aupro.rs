@@ -39,10 +39,32 @@ impl PixelCurveBuilder {
     /// # Errors
     /// A mask of another size than its map, a map or mask of another length than its size, a NaN score.
     pub fn add(&mut self, map: &ScoreMap, mask: Option<&DefectMask>) -> Result<()> {
+        self.add_inside(map, mask, None)
+    }
+
+    /// As [`PixelCurveBuilder::add`], of the pixels that `inside` says alone, `[height, width]` as the map: the others are neither
+    /// good nor defective.
+    ///
+    /// # Errors
+    /// As [`PixelCurveBuilder::add`], and where `inside` is of another length than the map.
+    pub fn add_inside(
+        &mut self,
+        map: &ScoreMap,
+        mask: Option<&DefectMask>,
+        inside: Option<&[bool]>,
+    ) -> Result<()> {
         map.check_shape()?;
         check_no_nan(&map.values)?;
+        if let Some(found) = inside.map(<[bool]>::len).filter(|&n| n != map.values.len()) {
+            return Err(Error::caller(format!(
+                "region of interest: expected {} values as the score map, found {found}",
+                map.values.len()
+            )));
+        }
+        let counts = |i: usize| inside.is_none_or(|inside| inside[i]);
         let Some(mask) = mask else {
-            self.negatives.extend(map.values.iter().map(|&s| sort_key(s)));
+            let good = map.values.iter().enumerate().filter(|(i, _)| counts(*i));
+            self.negatives.extend(good.map(|(_, &s)| sort_key(s)));
             return Ok(());
         };
         if (mask.width, mask.height, mask.data.len()) != (map.width, map.height, map.values.len()) {
@@ -55,7 +77,7 @@ impl PixelCurveBuilder {
                 mask.data.len()
             )));
         }
-        let components = Components::new(mask.width, mask.height, |i| mask.data[i] != 0)?;
+        let components = Components::new(mask.width, mask.height, |i| mask.data[i] != 0 && counts(i))?;
         let first = self.region_areas.len();
         let count = components.pixels().map(|(_, _, label)| label + 1).max().unwrap_or(0);
         if u32::try_from(first + count).is_err() {
@@ -67,8 +89,8 @@ impl PixelCurveBuilder {
             self.region_areas[region] += 1;
             self.positives.push(u64::from(sort_key(map.values[y * map.width + x])) << 32 | region as u64);
         }
-        let good = map.values.iter().zip(&mask.data).filter(|(_, m)| **m == 0);
-        self.negatives.extend(good.map(|(&s, _)| sort_key(s)));
+        let good = map.values.iter().zip(&mask.data).enumerate().filter(|(i, (_, m))| **m == 0 && counts(*i));
+        self.negatives.extend(good.map(|(_, (&s, _))| sort_key(s)));
         Ok(())
     }
 

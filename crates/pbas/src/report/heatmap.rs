@@ -5,6 +5,7 @@ use super::label::{CHARACTER, clip, draw_text, number, put};
 use super::panel;
 pub use super::paths::file_name;
 use crate::image::{DefectMask, Rgb8};
+use crate::roi::Roi;
 use crate::score::ScoreMap;
 use crate::{Error, Result};
 use std::fs;
@@ -73,8 +74,23 @@ pub fn render(
     scale: ColourScale,
     label: &HeatmapLabel,
 ) -> Rgb8 {
+    render_region(picture, map, mask, None, scale, label)
+}
+
+/// As [`render`]; in the panel with the map, what lies outside the region of interest is dark.
+pub fn render_region(
+    picture: &Rgb8,
+    map: &ScoreMap,
+    mask: Option<&DefectMask>,
+    roi: Option<&Roi>,
+    scale: ColourScale,
+    label: &HeatmapLabel,
+) -> Rgb8 {
     let base = panel::base(picture);
-    let overlay = panel::overlay(&base, map, scale);
+    let mut overlay = panel::overlay(&base, map, scale);
+    if let Some(roi) = roi {
+        panel::darken_outside(&mut overlay, roi);
+    }
     let outline = mask.map(|mask| panel::outline(&base, mask));
     let panels: Vec<&Rgb8> = [Some(&base), Some(&overlay), outline.as_ref()].into_iter().flatten().collect();
 

@@ -2,6 +2,8 @@
 
 use super::heatmap::ColourScale;
 use crate::image::{DefectMask, Rgb8};
+use crate::preprocess::InputSize;
+use crate::roi::Roi;
 use crate::score::ScoreMap;
 use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::pixels::{F32, U8x3};
@@ -17,6 +19,8 @@ const MOST_OPAQUE: f32 = 0.8;
 /// Tint and outline of the defect mask: a colour that neither metal nor the overlay has.
 const MASK_COLOUR: [u8; 3] = [0, 220, 255];
 const MASK_TINT: f32 = 0.3;
+/// How much of what lies outside a region of interest is hidden.
+const OUTSIDE_SHADE: f32 = 0.65;
 /// Shown in place of a picture without pixels.
 const BLANK: [u8; 3] = [64; 3];
 
@@ -85,6 +89,14 @@ pub(super) fn overlay(panel: &Rgb8, map: &ScoreMap, scale: ColourScale) -> Rgb8 
         blend(pixel, colour(place), opacity(place));
     }
     shown
+}
+
+/// Darkens what lies outside a region of interest.
+pub(super) fn darken_outside(panel: &mut Rgb8, roi: &Roi) {
+    let inside = roi.at(InputSize { height: panel.height, width: panel.width });
+    for (pixel, _) in panel.data.chunks_exact_mut(3).zip(inside).filter(|(_, inside)| !inside) {
+        blend(pixel, [0; 3], OUTSIDE_SHADE);
+    }
 }
 
 /// The colour at a place (0..1) on the scale. The dark quarter of the gradient is left out: a dark tint over a

@@ -38,6 +38,16 @@ impl AxisMap {
         map
     }
 
+    /// The whole matrix, `[dst, src]`, row-major.
+    pub(super) fn dense(&self) -> Vec<f32> {
+        let mut dense = vec![0.0; self.dst * self.src];
+        for i in 0..self.dst {
+            let (start, weights) = self.row(i);
+            dense[i * self.src + start..][..weights.len()].copy_from_slice(weights);
+        }
+        dense
+    }
+
     fn row(&self, i: usize) -> (usize, &[f32]) {
         let from = if i == 0 { 0 } else { self.ends[i - 1] };
         (self.starts[i], &self.weights[from..self.ends[i]])

@@ -11,10 +11,13 @@
 
 mod axis;
 pub(crate) mod components;
+mod inside;
 mod pool;
 mod regions;
 mod resample;
 
+pub use inside::InsideMap;
+pub(crate) use pool::top_count;
 pub use pool::top_share_mean;
 pub use regions::{Region, regions};
 pub use resample::{MAX_SIDE, MAX_SIGMA, SmoothUpsampler, gaussian_smooth, upsample_bilinear};

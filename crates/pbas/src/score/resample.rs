@@ -76,6 +76,11 @@ impl SmoothUpsampler {
         Ok(Self { rows: AxisMap::new(src_h, dst_h, &kernel), cols: AxisMap::new(src_w, dst_w, &kernel) })
     }
 
+    /// Both matrices of `map = My a Mx^T`, row-major: `[dst_h, src_h]` and `[dst_w, src_w]`.
+    pub(crate) fn matrices(&self) -> [Vec<f32>; 2] {
+        [self.rows.dense(), self.cols.dense()]
+    }
+
     /// `src` is `[src_h, src_w]`, row-major; the map is `[dst_h, dst_w]`. Runs on the calling thread.
     ///
     /// # Errors

@@ -16,9 +16,12 @@ use sha2::{Digest, Sha256};
 use super::observer::Observer;
 use super::sweep::{BLOCK, each};
 use crate::backbone::hex;
+use crate::doctor::Look;
+use crate::doctor::features::whole_picture;
 use crate::features::{ExtractScratch, Extractor, to_half};
 use crate::image::{DecodeOptions, read_rgb_and_bytes};
 use crate::patch::PatchEmbedding;
+use crate::roi::{Positions, Roi};
 use crate::{Error, ErrorKind, Result};
 
 /// Cached features of the pictures that could be read.
@@ -34,6 +37,7 @@ struct CachedView {
     store: HalfStore,
     pooled_len: usize,
     embedding: PatchEmbedding,
+    positions: Positions,
 }
 
 /// What the pass over the pictures found.
@@ -45,6 +49,8 @@ pub struct Survey {
     pub digest: String,
     /// SHA-256 of every readable file, in order.
     pub digests: Vec<[u8; 32]>,
+    /// Every readable picture looked at by the doctor, in order; with features of its last view.
+    pub looks: Vec<Look>,
 }
 
 impl FeatureCache {
@@ -52,10 +58,11 @@ impl FeatureCache {
     /// beyond lies in a temporary file in `temp_dir` (or the system's folder).
     ///
     /// # Errors
-    /// No readable picture, no room for the temporary file, or an interrupt.
+    /// No readable picture, a region of interest in which no patch of a view lies, no room for the temporary file, or an interrupt.
     pub fn fill(
         pictures: &[PathBuf],
         extractors: &[Extractor],
+        roi: Option<&Roi>,
         decode: &DecodeOptions,
         memory_limit: u64,
         temp_dir: Option<&Path>,
@@ -64,7 +71,9 @@ impl FeatureCache {
         let mut left = memory_limit;
         let mut views = Vec::new();
         for extractor in extractors {
-            let pooled_len = extractor.embedding().pooled_len();
+            let embedding = extractor.embedding().clone();
+            let pooled_len = embedding.pooled_len();
+            let positions = Positions::of(roi, &extractor.geometry(), embedding.grid())?;
             let total = pooled_len.checked_mul(pictures.len()).ok_or_else(|| {
                 Error::limits(format!(
                     "feature cache: {} pictures are more than can be counted",
@@ -75,7 +84,7 @@ impl FeatureCache {
             if !store.is_spilled() {
                 left = left.saturating_sub(2 * total as u64);
             }
-            views.push(CachedView { store, pooled_len, embedding: extractor.embedding().clone() });
+            views.push(CachedView { store, pooled_len, embedding, positions });
         }
         // Room of each picture in every view, so that pictures can be written side by side.
         let mut rooms: Vec<Vec<&mut [f16]>> = pictures.iter().map(|_| Vec::new()).collect();
@@ -84,15 +93,15 @@ impl FeatureCache {
             rooms.iter_mut().zip(chunks).for_each(|(room, chunk)| room.push(chunk));
         }
         observer.begin("features", pictures.len() as u64, "pictures");
-        let digests: Mutex<Vec<Option<[u8; 32]>>> = Mutex::new(vec![None; pictures.len()]);
+        let looks: Mutex<Vec<Option<Look>>> = Mutex::new(vec![None; pictures.len()]);
         let skipped: Mutex<Vec<(usize, Error)>> = Mutex::new(Vec::new());
         let work = |scratch: &mut Vec<ExtractScratch>, (i, room): (usize, &mut Vec<&mut [f16]>)| {
             if observer.interrupted() {
                 return Err(Error::new(ErrorKind::Interrupted, "stopped while reading pictures"));
             }
             scratch.resize_with(extractors.len(), ExtractScratch::default);
-            match extract_one(&pictures[i], extractors, decode, scratch, room) {
-                Ok(digest) => digests.lock().expect("no panic while locked")[i] = Some(digest),
+            match extract_one(&pictures[i], extractors, roi, decode, scratch, room) {
+                Ok(look) => looks.lock().expect("no panic while locked")[i] = Some(look),
                 Err(e) => skipped.lock().expect("no panic while locked").push((i, e)),
             }
             observer.advance(1);
@@ -101,19 +110,20 @@ impl FeatureCache {
         rooms.par_iter_mut().enumerate().with_max_len(1).map_init(Vec::new, work).collect::<Result<()>>()?;
         observer.end();
 
-        let digests = digests.into_inner().expect("no panic while locked");
+        let looks = looks.into_inner().expect("no panic while locked");
         let mut skipped = skipped.into_inner().expect("no panic while locked");
         skipped.sort_by_key(|(i, _)| *i);
         let mut all = Sha256::new();
-        digests.iter().flatten().for_each(|d| all.update(d));
-        let slots: Vec<usize> = (0..pictures.len()).filter(|&i| digests[i].is_some()).collect();
+        looks.iter().flatten().for_each(|l| all.update(l.sha256));
+        let slots: Vec<usize> = (0..pictures.len()).filter(|&i| looks[i].is_some()).collect();
         if slots.is_empty() {
             let (_, first) = skipped.swap_remove(0);
             return Err(first.context(format!("none of the {} pictures could be read", pictures.len())));
         }
         let skipped = skipped.into_iter().map(|(i, e)| (pictures[i].clone(), e)).collect();
-        let digests = digests.into_iter().flatten().collect();
-        Ok((Self { views, slots }, Survey { skipped, digest: hex(&all.finalize()), digests }))
+        let looks: Vec<Look> = looks.into_iter().flatten().collect();
+        let digests = looks.iter().map(|l| l.sha256).collect();
+        Ok((Self { views, slots }, Survey { skipped, digest: hex(&all.finalize()), digests, looks }))
     }
 
     /// Readable pictures.
@@ -134,6 +144,12 @@ impl FeatureCache {
         &self.views[view].embedding
     }
 
+    /// Positions of a view that are trained on.
+    #[must_use]
+    pub fn positions(&self, view: usize) -> &Positions {
+        &self.views[view].positions
+    }
+
     /// The patch feature of one position of one picture.
     pub fn gather(
         &self,
@@ -148,13 +164,14 @@ impl FeatureCache {
         v.embedding.gather_f16(pooled, position, out, scratch);
     }
 
-    /// All patch features of one picture, `[positions, dim]`.
+    /// All patch features of one picture that are trained on, `[positions, dim]`.
     pub fn gather_all(&self, view: usize, picture: usize, out: &mut [f32], threads: Threads) {
-        let dim = self.views[view].embedding.dim();
+        let CachedView { embedding, positions, .. } = &self.views[view];
+        let dim = embedding.dim();
         each(threads, out.chunks_mut(BLOCK * dim), |block, rows| {
             let mut scratch = Vec::new();
-            for (position, row) in (block * BLOCK..).zip(rows.chunks_exact_mut(dim)) {
-                self.gather(view, picture, position, row, &mut scratch);
+            for (i, row) in (block * BLOCK..).zip(rows.chunks_exact_mut(dim)) {
+                self.gather(view, picture, positions.nth(i), row, &mut scratch);
             }
         });
     }
@@ -167,18 +184,24 @@ impl FeatureCache {
     }
 }
 
-/// Reads one file and fills its room in every view; returns the file's digest.
+/// Reads one file, fills its room in every view, and looks at it.
 fn extract_one(
     path: &Path,
     extractors: &[Extractor],
+    roi: Option<&Roi>,
     decode: &DecodeOptions,
     scratch: &mut [ExtractScratch],
     room: &mut [&mut [f16]],
-) -> Result<[u8; 32]> {
-    let (picture, bytes) = read_rgb_and_bytes(path, decode)?;
+) -> Result<Look> {
+    let (mut picture, bytes) = read_rgb_and_bytes(path, decode)?;
+    if let Some(roi) = roi {
+        picture = roi.paint(&picture)?;
+    }
+    let mut look = Look::at(&bytes, &picture, false)?;
     for ((extractor, scratch), out) in extractors.iter().zip(scratch).zip(room) {
         let (pooled, _) = extractor.extract(&picture, scratch, Threads::One)?;
         to_half(&pooled, out)?;
+        look.features = Some(whole_picture(&pooled, extractor.embedding()));
     }
-    Ok(Sha256::digest(&bytes).into())
+    Ok(look)
 }

@@ -30,6 +30,7 @@ use self::trainer::{HeadJob, Stream, stream};
 use crate::backbone::{Backbone, hex};
 use crate::calibrate::{Calibration, patch_scale, peak, suspects};
 use crate::detector::{Model, Provenance, mean_map};
+use crate::doctor;
 use crate::features::Extractor;
 use crate::head::{GridHead, Head};
 use crate::image::{DecodeOptions, dimensions};
@@ -44,8 +45,6 @@ const HOLD_OUT_SHARE: f64 = 0.15;
 const HOLD_OUT_LEAST: usize = 5;
 /// How many pictures that stand out are named.
 const SUSPECTS_NAMED: usize = 5;
-/// Fewer good pictures than this: the user is warned.
-pub const FEW_PICTURES: usize = 10;
 
 /// A training to be done.
 #[derive(Debug)]
@@ -107,11 +106,16 @@ impl Deal {
 /// Trains a model on pictures of good parts.
 ///
 /// # Errors
-/// Settings out of range, no readable picture, an interrupt (state is then in the checkpoints), a full disk.
+/// Settings out of range, no readable picture or none that shows anything, an interrupt (state is then in the checkpoints), a full disk.
 pub fn train(job: TrainJob<'_>, observer: &dyn Observer) -> Result<Training> {
     job.settings.validate()?;
     let mut settings = job.settings.clone();
     let decode = DecodeOptions { apply_orientation: settings.apply_orientation, ..DecodeOptions::default() };
+    if let Some(roi) = &mut settings.roi
+        && let Some(warning) = roi.prepare(job.pictures, &decode)?
+    {
+        observer.warn(&warning);
+    }
     let sizes = resolve_sizes(&settings, job.pictures, &decode)?;
     settings.sizes = Sizes::Fixed(sizes.clone());
     settings.validate()?;
@@ -120,18 +124,23 @@ pub fn train(job: TrainJob<'_>, observer: &dyn Observer) -> Result<Training> {
         Extractor::new(&job.backbone, geometry, &settings.feature_layers, settings.pooling)
     });
     let extractors = extractors.collect::<Result<Vec<_>>>()?;
-    let (cache, survey) =
-        FeatureCache::fill(job.pictures, &extractors, &decode, job.cache_limit, job.temp_dir, observer)?;
+    let (limit, roi) = (job.cache_limit, settings.roi.as_ref());
+    let (cache, mut survey) =
+        FeatureCache::fill(job.pictures, &extractors, roi, &decode, limit, job.temp_dir, observer)?;
     for (_, error) in &survey.skipped {
         observer.warn(&format!("left out: {}", crate::error::chain(error)));
     }
-    if cache.pictures() < FEW_PICTURES {
-        observer.warn(&format!(
-            "only {} good pictures: the model will know little of what good parts look like, and its threshold will be \
-             a guess; {FEW_PICTURES} are a minimum, 50 or more are better",
-            cache.pictures()
-        ));
+    let paths: Vec<&Path> = (0..cache.pictures()).map(|p| job.pictures[cache.listed(p)].as_path()).collect();
+    let looks = std::mem::take(&mut survey.looks);
+    if looks.iter().all(doctor::Look::is_blank) {
+        // Such a model would call anything good.
+        let what = "expected good pictures that show something, found all of them to be one plain colour";
+        let within = if settings.roi.is_some() { " inside the region of interest" } else { "" };
+        return Err(Error::input(format!("{what}{within}")).with_hint("look at camera, cap and light"));
     }
+    doctor::training::warnings(&paths, looks, settings.folds, &[])
+        .iter()
+        .for_each(|line| observer.warn(line));
     let deal = deal(&first_equal(&survey.digests), settings.folds, settings.seed);
     let checkpoints =
         job.checkpoints.map(|f| Checkpoints::new(f.to_owned(), run_digest(&job, &settings, &survey)));
@@ -307,8 +316,9 @@ fn finish(
             heads[head].logits(pooled, Threads::One)
         };
         let of_view: Vec<Vec<f32>> = deal.calibrate.par_iter().map_init(Vec::new, run).collect();
+        let inside: Vec<_> = of_view.iter().map(|l| cache.positions(v).select(l)).collect();
         let of_head =
-            |h: usize| of_view.iter().zip(&deal.calibrate).filter(move |(_, c)| c.1 == h).map(|(l, _)| l);
+            |h: usize| inside.iter().zip(&deal.calibrate).filter(move |(_, c)| c.1 == h).map(|(l, _)| l);
         view.scales = (0..heads.len()).map(|h| patch_scale(of_head(h), scoring)).collect();
         logits.push(of_view);
     }

@@ -12,7 +12,7 @@ use super::checkpoint::Checkpoints;
 use super::feature_cache::FeatureCache;
 use super::observer::Observer;
 use super::step::{BatchCenters, HeadTrainer, Rates, project};
-use crate::head::{FeatureScale, Head};
+use crate::head::{FeatureScale, Head, ScaleSums};
 use crate::settings::{Batch, CenterRule, HeadSettings, Length};
 use crate::{Error, ErrorKind, Result};
 
@@ -65,29 +65,16 @@ pub(super) struct HeadJob<'a> {
 /// Mean and deviation of each entry over a sample of the patches of the pictures that the head may see.
 fn feature_scale(job: &HeadJob<'_>) -> FeatureScale {
     let HeadJob { cache, view, pictures, .. } = *job;
-    let (dim, positions) = (cache.embedding(view).dim(), cache.embedding(view).positions());
+    let (dim, positions) = (cache.embedding(view).dim(), cache.positions(view));
     let mut rng = stream(job.seed, Stream::Scale, view, job.head, 0);
-    let (mut row, mut scratch) = (vec![0.0f32; dim], Vec::new());
-    let (mut sum, mut squares) = (vec![0.0f64; dim], vec![0.0f64; dim]);
+    let (mut row, mut scratch, mut sums) = (vec![0.0f32; dim], Vec::new(), ScaleSums::new(dim));
     for _ in 0..SCALE_SAMPLE {
         let picture = pictures[rng.random_range(0..pictures.len())];
-        let position = rng.random_range(0..positions);
+        let position = positions.nth(rng.random_range(0..positions.count()));
         cache.gather(view, picture, position, &mut row, &mut scratch);
-        for (j, &v) in row.iter().enumerate() {
-            sum[j] += f64::from(v);
-            squares[j] += f64::from(v) * f64::from(v);
-        }
+        sums.add(&row);
     }
-    let n = SCALE_SAMPLE as f64;
-    let mean: Vec<f64> = sum.iter().map(|s| s / n).collect();
-    let deviation: Vec<f64> =
-        squares.iter().zip(&mean).map(|(s, m)| (s / n - m * m).max(0.0).sqrt()).collect();
-    // An entry that never moves (a channel that is off for these pictures) must not become the loudest one.
-    let floor = 1e-3 * deviation.iter().sum::<f64>() / dim as f64 + 1e-6;
-    FeatureScale {
-        mean: mean.iter().map(|&m| m as f32).collect(),
-        deviation: deviation.iter().map(|&d| d.max(floor) as f32).collect(),
-    }
+    sums.scale()
 }
 
 impl HeadJob<'_> {
@@ -95,9 +82,7 @@ impl HeadJob<'_> {
     fn epoch_steps(&self) -> u64 {
         let work = match self.settings.batch {
             Batch::Pictures(n) => self.pictures.len().div_ceil(n),
-            Batch::Patches(n) => {
-                (self.pictures.len() * self.cache.embedding(self.view).positions()).div_ceil(n)
-            }
+            Batch::Patches(n) => (self.pictures.len() * self.cache.positions(self.view).count()).div_ceil(n),
         };
         work as u64
     }
@@ -219,8 +204,7 @@ impl HeadJob<'_> {
 
     /// All patches of some pictures, `[pictures * positions, dim]`.
     fn whole_pictures(&self, pictures: &[usize], features: &mut Vec<f32>) {
-        let embedding = self.cache.embedding(self.view);
-        let len = embedding.positions() * embedding.dim();
+        let len = self.cache.positions(self.view).count() * self.cache.embedding(self.view).dim();
         features.resize(pictures.len() * len, 0.0);
         for (&picture, out) in pictures.iter().zip(features.chunks_exact_mut(len)) {
             self.cache.gather_all(self.view, picture, out, self.threads);
@@ -230,7 +214,7 @@ impl HeadJob<'_> {
     /// What step `step` works on; features not yet on scale.
     fn draw(&self, step: u64, batch: &mut StepBatch) {
         let mut rng = stream(self.seed, Stream::Step, self.view, self.head, step);
-        let positions = self.cache.embedding(self.view).positions();
+        let positions = self.cache.positions(self.view).count();
         match self.settings.batch {
             Batch::Pictures(size) => {
                 let (epoch, part) = (step / self.epoch_steps(), (step % self.epoch_steps()) as usize);
@@ -252,14 +236,14 @@ impl HeadJob<'_> {
 
     fn random_patches(&self, n: usize, rng: &mut ChaCha8Rng, batch: &mut StepBatch) {
         let embedding = self.cache.embedding(self.view);
-        let (dim, positions) = (embedding.dim(), embedding.positions());
+        let (dim, positions) = (embedding.dim(), self.cache.positions(self.view));
         batch.features.resize(n * dim, 0.0);
         batch.identity.clear();
         for row in batch.features.chunks_exact_mut(dim) {
             let picture = self.pictures[rng.random_range(0..self.pictures.len())];
-            let position = rng.random_range(0..positions);
+            let position = positions.nth(rng.random_range(0..positions.count()));
             self.cache.gather(self.view, picture, position, row, &mut batch.scratch);
-            batch.identity.push((picture * positions + position) as u64);
+            batch.identity.push((picture * embedding.positions() + position) as u64);
         }
     }
 }

@@ -3,6 +3,7 @@
 #![allow(dead_code)] // Each test binary uses its part.
 
 pub mod networks;
+pub mod onnx;
 
 use std::path::PathBuf;
 
