@@ -1,8 +1,8 @@
-//! Milliseconds of a network on one thread, for comparing two builds where other programs share the machine.
+//! Milliseconds of a network, for comparing two builds where other programs share the machine.
 //!
-//! `cargo run --release -p pbas-nn --example network_time -- NETWORK|conv:KERNEL,STRIDE,FROM,TO SIZE [REPEATS]`
+//! `cargo run --release -p pbas-nn --example network_time -- NETWORK|conv:KERNEL,STRIDE,FROM,TO SIZE [REPEATS [THREADS]]`
 //!
-//! On Linux the time is that which the thread spent on a core; elsewhere that of the clock. Prints the least and the
+//! With one thread on Linux the time is that which the thread spent on a core; otherwise that of the clock. Prints the least and the
 //! median. `conv:` is a single convolution on a map of SIZE x SIZE; for it, the multiply-adds a second as well, as if it were
 //! done directly.
 
@@ -18,10 +18,13 @@ use pbas_nn::linalg::Threads;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let usage = "usage: network_time NETWORK|conv:KERNEL,STRIDE,FROM,TO SIZE [REPEATS]";
+    let usage = "usage: network_time NETWORK|conv:KERNEL,STRIDE,FROM,TO SIZE [REPEATS [THREADS]]";
     let [name, size, rest @ ..] = &args[..] else { return Err(usage.into()) };
     let size: usize = size.parse()?;
     let repeats = rest.first().map_or(Ok(11), |n| n.parse())?;
+    let threads: usize = rest.get(1).map_or(Ok(1), |n| n.parse())?;
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
+    let threads = if threads == 1 { Threads::One } else { Threads::All };
     let graph = match name.strip_prefix("conv:") {
         Some(numbers) => {
             let numbers: Vec<usize> = numbers.split(',').map(str::parse).collect::<Result<_, _>>()?;
@@ -43,9 +46,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut times = Vec::new();
     for _ in 0..repeats + 1 {
         let (start, clock) = (cpu_time(), Instant::now());
-        plan.run(&mut workspace, &picture, Threads::One)?;
+        plan.run(&mut workspace, &picture, threads)?;
         let spent = match (start, cpu_time()) {
-            (Some(start), Some(end)) => (end - start) / 1e6,
+            (Some(start), Some(end)) if threads == Threads::One => (end - start) / 1e6,
             _ => clock.elapsed().as_secs_f64() * 1e3,
         };
         times.push(spent);

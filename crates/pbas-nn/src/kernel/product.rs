@@ -14,6 +14,10 @@ use crate::simd::{Isa, Kernel, Vector};
 /// Vectors of a tile's row.
 const TILE_VECTORS: usize = 2;
 
+/// Values of a page of 4 KiB, and the rows of a tile where rows begin a multiple of it apart.
+const PAGE: usize = 1024;
+const PAGE_ROWS: usize = 7;
+
 /// A matrix `[n, k]` and a bias `[n]`, laid out for the kernel of one instruction set: panels of
 /// [`Packed::panel`] outputs, each `[k, outputs]`; the last panel may be half as wide; zeros fill it up.
 #[derive(Debug, Clone)]
@@ -244,8 +248,10 @@ impl Kernel for AllTiles<'_> {
         let Self { packed, panels, left, out, rows, finish } = self;
         let (low, high) = finish.activation.bounds();
         let start = panels.start * packed.panel();
-        // As few tiles as there can be, as even as they can be.
-        let tiles = left.count.div_ceil(V::ROWS);
+        // As few tiles as there can be, as even as they can be. Values of rows that begin a multiple of a page apart lie in the
+        // same eight lines of the nearest cache: so many rows and no more.
+        let most = if left.rows.row_stride.is_multiple_of(PAGE) { V::ROWS.min(PAGE_ROWS) } else { V::ROWS };
+        let tiles = left.count.div_ceil(most);
         let (fewer, more) = (left.count / tiles, left.count % tiles);
         for p in panels {
             let first = p * packed.panel();

@@ -1,5 +1,5 @@
 //! Instruction sets, chosen once at run time, and the vector of each: kernels are written once over vectors and
-//! compiled for every set ([`Kernel`]).
+//! compiled for every set (`Kernel`).
 
 mod vector;
 #[cfg(target_arch = "x86_64")]

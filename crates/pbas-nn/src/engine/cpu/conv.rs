@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
+use super::split::{count, even_lines};
 use crate::graph::{Activation, Window};
 use crate::kernel::product::{Finish, Left, Packed, Rows, product};
 use crate::linalg::Threads;
@@ -121,14 +122,7 @@ impl Conv {
     /// All of the output.
     pub(super) fn run(&self, src: &[f32], residual: Option<&[f32]>, out: &mut [f32], threads: Threads) {
         let line = self.out.width * self.out.channels;
-        let lines = match threads {
-            Threads::One => (BAND / self.out.width).max(1),
-            // Small maps are cut finer, so that every thread has work.
-            Threads::All => {
-                let share = self.out.height.div_ceil(2 * rayon::current_num_threads());
-                (BAND / self.out.width).clamp(1, share.max(1))
-            }
-        };
+        let lines = even_lines(self.out.height, BAND / self.out.width, count(threads));
         let work = |(i, out): (usize, &mut [f32])| {
             let left = self.left(src, i * lines, out.len() / line, self.out.width);
             let residual = residual.map(|r| &r[i * lines * line..]);

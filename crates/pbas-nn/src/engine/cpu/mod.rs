@@ -11,6 +11,7 @@ mod depthwise;
 mod place;
 mod pool;
 mod scratch;
+mod split;
 mod winograd;
 
 use compile::{Program, Step, compile};

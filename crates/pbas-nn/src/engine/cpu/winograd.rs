@@ -10,6 +10,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::scratch::with_scratch;
+use super::split::{busiest, count, even_lines};
 use crate::graph::Activation;
 use crate::kernel::Aligned;
 use crate::kernel::product::{Finish, Left, Rows, product};
@@ -24,7 +25,7 @@ const GAP: usize = 16;
 /// Bytes of transformed weights up to which threads take blocks of their own.
 const SMALL_WEIGHTS: usize = 3 << 20;
 /// Bytes of points, inputs and products together, of a thread's block, and of one that threads share. Measured on a Zen 4 core: half and
-/// twice as much make no difference of more than 5 %.
+/// twice as much make no difference of more than 6 %.
 const OWN_BLOCK: usize = 1 << 20;
 const SHARED_BLOCK: usize = 4 << 20;
 
@@ -70,12 +71,12 @@ impl Winograd {
     ) {
         let line = self.tiles.tile * self.tiles.out.width * self.tiles.out.channels;
         let tile_bytes = self.strides().iter().sum::<usize>() * self.tiles.points() * size_of::<f32>();
-        let by_blocks = self.weights.bytes() <= SMALL_WEIGHTS;
-        let room = if by_blocks { OWN_BLOCK } else { SHARED_BLOCK };
-        let lines = (room / (tile_bytes * self.tiles.across())).clamp(1, self.tiles.down());
-        // As even blocks as can be.
-        let blocks = self.tiles.down().div_ceil(lines);
-        let lines = self.tiles.down().div_ceil(blocks);
+        let (down, parts) = (self.tiles.down(), count(threads));
+        let lines_of = |room: usize| (room / (tile_bytes * self.tiles.across())).clamp(1, down);
+        let own = even_lines(down, lines_of(OWN_BLOCK), parts);
+        let fair = parts * busiest(down, own, parts) * 10 <= down * 11;
+        let by_blocks = fair && self.weights.bytes() <= SMALL_WEIGHTS;
+        let lines = if by_blocks { own } else { down.div_ceil(down.div_ceil(lines_of(SHARED_BLOCK))) };
         let len = lines * self.tiles.across() * tile_bytes / size_of::<f32>();
         let block = |i: usize, out: &mut [f32], scratch: &mut [f32], threads| {
             let residual = residual.map(|r| &r[i * lines * line..]);

@@ -1,0 +1,63 @@
+//! The engine's kernels on maps as the backbones have them, one thread: `cargo bench -p pbas-nn`.
+
+#![allow(missing_docs)] // What criterion makes of the list at the end has none.
+
+#[path = "common/networks.rs"]
+mod networks;
+
+use std::hint::black_box;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use networks::{conv, values, window};
+use pbas_nn::engine::cpu::{Plan, Workspace};
+use pbas_nn::graph::{Activation, Graph, Op, Padding};
+use pbas_nn::linalg::Threads;
+
+/// Name, kernel, stride, channels in, channels out, side of the map. 3 x 3 of stride 1 is by Winograd's algorithm.
+const CONVOLUTIONS: [(&str, [usize; 4], usize); 6] = [
+    ("stem 7x7", [7, 2, 3, 64], 288),
+    ("1x1", [1, 1, 512, 256], 36),
+    ("1x1, rows a page apart", [1, 1, 1024, 512], 18),
+    ("3x3 stride 2", [3, 2, 256, 256], 72),
+    ("3x3, tiles of 4", [3, 1, 128, 128], 72),
+    ("3x3, tiles of 3", [3, 1, 512, 512], 18),
+];
+
+fn kernels(c: &mut Criterion) {
+    for (name, [kernel, stride, from, to], side) in CONVOLUTIONS {
+        let op = conv(window(kernel, stride, Padding::Even(kernel / 2)), from, to, 1.0, Activation::Relu, 1);
+        time(c, name, op, from, side, kernel * kernel * from);
+    }
+    let (kernel, channels) = (5, 240);
+    let deep = Op::DepthwiseConv2d {
+        window: window(kernel, 1, Padding::Same),
+        weight: values(kernel * kernel * channels, 1).into(),
+        bias: values(channels, 2),
+        activation: Activation::Relu6,
+    };
+    time(c, "depthwise 5x5", deep, channels, 36, kernel * kernel);
+    time(c, "max pool 3x3", Op::MaxPool { window: window(3, 2, Padding::Even(1)) }, 64, 144, 9);
+}
+
+/// `work`: multiply-adds (or comparisons) an output, as direct computation has them.
+fn time(c: &mut Criterion, name: &str, op: Op, channels: usize, side: usize, work: usize) {
+    let mut graph = Graph::new(channels);
+    let node = graph.push("node", op, &[0]).expect("a sound node");
+    graph.name_output("out", node).expect("a new name");
+    let plan = Plan::new(graph, side, side).expect("a sound graph");
+    let picture = values(plan.input_shape().len(), 3);
+    let mut workspace = Workspace::default();
+    let outputs = plan.output_shapes().map(|s| s.len()).sum::<usize>();
+    let mut group = c.benchmark_group("kernels");
+    group.sample_size(20).throughput(Throughput::Elements((outputs * work) as u64));
+    group.bench_function(name, |b| {
+        b.iter(|| {
+            plan.run(&mut workspace, &picture, Threads::One).expect("a picture of the plan's size");
+            black_box(plan.output(&workspace, 0)[0])
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, kernels);
+criterion_main!(benches);
