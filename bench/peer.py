@@ -130,11 +130,10 @@ def default_sizes(picture):
     from PIL import Image
 
     def rung(side):
-        return min(max(int(side / 32 + 0.5) * 32, 160), 640)
+        return int(side / 32 + 0.5) * 32
 
-    own = rung(min(Image.open(picture).size))
-    half = rung(own / 2)
-    return [288, half] if own == half else [own, half]
+    side = min(max(min(Image.open(picture).size), 160), 640)
+    return [288, 160] if rung(side) == 160 else [rung(side), rung(0.625 * side)]
 
 
 def exported(model, picture, threads):
