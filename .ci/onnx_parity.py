@@ -50,7 +50,7 @@ def main():
     demo = folder / "demo"
     run(pbas, "--quiet", "demo", "-o", demo, "--size", "160,96", "--steps", "60", stdout=subprocess.DEVNULL)
     (model,) = demo.glob("*.pbas")
-    pictures = [path for kind in ("good", "scratch", "dent") for path in sorted(demo.glob(f"**/test/{kind}/*.png"))[:3]]
+    pictures = [path for kind in ("good", "scratch", "dent") for path in sorted(demo.glob(f"test/{kind}/*.png"))[:3]]
     assert len(pictures) >= 6, f"{demo}: expected test pictures, found {pictures}"
     ours, exported = folder / "ours.jsonl", []
     for opset in OPSETS:

@@ -4,6 +4,7 @@ mod common;
 
 use common::networks::RESNET18;
 use common::onnx::{Tensor, run};
+use pbas::ErrorKind;
 use pbas::backbone::Backbone;
 use pbas::calibrate::{Calibration, GoodScores};
 use pbas::detector::{Detector, Model, Provenance, Scratch};
@@ -13,6 +14,7 @@ use pbas::image::Rgb8;
 use pbas::onnx::proto::ModelProto;
 use pbas::patch::Pooling;
 use pbas::preprocess::{Fit, Geometry, InputSize};
+use pbas::roi::Roi;
 use pbas::settings::{Preset, Scoring, Settings, Sizes};
 use pbas::view::{PatchScale, View};
 use pbas_nn::linalg::Threads;
@@ -298,6 +300,17 @@ fn file_says_what_it_is() {
     // The network's weights are there once, for both views.
     let count = model.graph.unwrap().initializer.iter().filter(|t| t.name().starts_with("backbone/")).count();
     assert!(count < 120, "{count} tensors of the network");
+}
+
+/// Rather than a graph that looks where the model does not.
+#[test]
+fn a_region_of_interest_is_refused() {
+    let mut model = Parts::compact().model();
+    let inside = (0..90 * 71).map(|i| i % 90 < 60).collect();
+    let roi = Roi::new(InputSize { height: 71, width: 90 }, inside, "mask.png").unwrap();
+    model.settings.roi = Some(roi);
+    let e = to_onnx(&Detector::new(model).unwrap(), &Options::default()).unwrap_err();
+    assert!(e.kind() == ErrorKind::Unsupported && e.to_string().contains("mask.png"), "{e}");
 }
 
 #[test]

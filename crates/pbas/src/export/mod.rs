@@ -106,7 +106,7 @@ pub fn to_model(detector: &Detector, options: &Options) -> Result<ModelProto> {
     check_opset(options.opset)?;
     let model = detector.model();
     if let Some(roi) = &model.settings.roi {
-        return Err(Error::caller(format!(
+        return Err(Error::unsupported(format!(
             "export: expected a model without a region of interest, found one with `{}`, which the graph cannot hold yet",
             roi.source()
         )));
@@ -249,6 +249,7 @@ fn metadata(detector: &Detector, input: Input, names: &[String]) -> Vec<StringSt
         ("pixel_threshold", calibration.pixel_threshold.to_string()),
         ("false_reject_rate", calibration.false_reject_rate.to_string()),
         ("scoring", scoring.to_owned()),
+        ("min_area", model.settings.min_area.to_string()),
         ("input", input.name().to_owned()),
         ("views", json!(views).to_string()),
         ("fit", fit.to_string()),
