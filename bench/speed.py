@@ -5,13 +5,15 @@
     python3 bench/speed.py [--only PATTERN] [--rounds 15] [--threads 2] [--venv FOLDER] [--model part.pbas --onnx part.onnx --picture part.jpg]
 
 Makes a Python environment with the pinned peers of bench/requirements.txt in FOLDER (once; needs the network). Each line of the table has two processes, one ours and one a peer's, on the same pinned
-processors with as many threads; they take turns, A B A B, and the ratio of each pair is peer's time over ours: above 1 we are faster. Weights are random where only time counts.
+processors with as many threads; they take turns, A B A B, each stopped while the other works,
+and the ratio of each pair is peer's time over ours: above 1 we are faster. Weights are random where only time counts.
 `--model`, `--onnx` (from `pbas export`) and `--picture` (a JPEG) add the default preset's whole detector.
 """
 import argparse
 import os
 import platform
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -50,11 +52,16 @@ class Turn:
                 sys.exit(f"{' '.join(map(str, command))} failed:\n{self.process.stderr.read()}")
 
     def go(self):
+        self.process.send_signal(signal.SIGCONT)
         self.process.stdin.write("go\n")
         self.process.stdin.flush()
-        return float(self.process.stdout.readline())
+        milliseconds = float(self.process.stdout.readline())
+        # Threads of some runtimes spin on after their work, on the processors that the other one is about to use.
+        self.process.send_signal(signal.SIGSTOP)
+        return milliseconds
 
     def end(self):
+        self.process.send_signal(signal.SIGCONT)
         self.process.stdin.close()
         self.process.wait()
 
