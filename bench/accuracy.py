@@ -20,7 +20,8 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from common import ROOT, arguments, commit, sets_of
+
 FIGURES = ["image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro", "false_rejects", "missed"]
 
 
@@ -47,13 +48,6 @@ def processor():
         return f"{platform.processor()}, {os.cpu_count()} cores"
 
 
-def commit():
-    def git(*args):
-        return subprocess.run(["git", "-C", str(ROOT), *args], capture_output=True, text=True).stdout.strip()
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", "crates", "Cargo.toml", "Cargo.lock")
-    return git("rev-parse", "--short", "HEAD") + (" with uncommitted changes" if changed else "")
-
-
 def show(values, digits=3):
     values = [v for v in values if v is not None]
     if not values:
@@ -64,10 +58,7 @@ def show(values, digits=3):
 
 
 def main():
-    argv, extra = sys.argv[1:], []
-    if "--" in argv:
-        at = argv.index("--")
-        argv, extra = argv[:at], argv[at + 1:]
+    (argv, extra), of_commit = arguments(), commit()  # At the start: the tree may change meanwhile.
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--sets", help="folders of DATA_FOLDER; all of them if left out")
@@ -77,10 +68,8 @@ def main():
     parser.add_argument("--compare", action="store_true", help="also nearest neighbours on the same features (`eval --compare nearest`)")
     parser.add_argument("--pbas", type=Path, default=ROOT / "target/release/pbas")
     args = parser.parse_args(argv)
-    sets = args.sets.split(",") if args.sets else sorted(p.name for p in args.data.iterdir() if (p / "train/good").is_dir())
+    sets = sets_of(args.data, args.sets)
     seeds = [int(s) for s in args.seeds.split(",")]
-    if not sets:
-        sys.exit(f"no set with train/good in {args.data}")
     rows, runs = [], []
     for name in sets:
         results = []
@@ -111,7 +100,7 @@ def main():
     if args.compare:
         head[5:5] = ["nearest neighbour: image AUROC", "nearest neighbour: pixel AUROC"]
     lines = ["| " + " | ".join(r) + " |" for r in [head, ["---"] * len(head), *rows]]
-    about = (f"Commit {commit()}; seeds {args.seeds}; settings: `pbas train {' '.join(extra) or '(defaults)'}`; "
+    about = (f"Commit {of_commit}; seeds {args.seeds}; settings: `pbas train {' '.join(extra) or '(defaults)'}`; "
              f"{processor()}. Mean ± standard deviation over seeds; rejects and misses are sums over seeds at the "
              f"model's threshold; training time is the median.")
     text = about + "\n\n" + "\n".join(lines) + "\n"

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy
 
-ROOT = Path(__file__).resolve().parent.parent
+from common import ROOT, sets_of
+
 EVIDENCE = ROOT / "target/release/examples/evidence"
 
 
@@ -116,9 +117,7 @@ def main():
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--settings", default="{}", help="settings other than the default's, as JSON")
     args = parser.parse_args()
-    sets = args.sets.split(",") if args.sets else sorted(p.name for p in args.data.iterdir() if (p / "train/good").is_dir())
-    if not sets:
-        sys.exit(f"no set with train/good in {args.data}")
+    sets = sets_of(args.data, args.sets)
     args.evidence.mkdir(parents=True, exist_ok=True)
     table = {}
     for name in sets:

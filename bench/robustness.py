@@ -24,7 +24,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from common import ROOT, arguments, sets_of
+
 PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 FEW = [5, 10, 20, 50]
 DIRTY = [0, 1, 5, 10]
@@ -189,10 +190,7 @@ KINDS = {
 
 
 def main():
-    argv, flags = sys.argv[1:], []
-    if "--" in argv:
-        at = argv.index("--")
-        argv, flags = argv[:at], argv[at + 1:]
+    argv, flags = arguments()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("data", type=Path)
@@ -204,9 +202,7 @@ def main():
     args.data = args.data.resolve()
     seeds = args.seeds or ("0" if args.kind == "nuisance" else "0,1,2")
     args.seeds = [int(s) for s in seeds.split(",")]
-    sets = args.sets.split(",") if args.sets else sorted(p.name for p in args.data.iterdir() if (p / "train/good").is_dir())
-    if not sets:
-        sys.exit(f"no set with train/good in {args.data}")
+    sets = sets_of(args.data, args.sets)
     work, head = KINDS[args.kind]
     print("| " + " | ".join(head) + " |\n|" + " --- |" * len(head), flush=True)
     for name in sets:

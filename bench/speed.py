@@ -20,7 +20,8 @@ import sys
 import venv
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from common import ROOT, commit
+
 EXAMPLES = ROOT / "target/release/examples"
 NETWORKS = [("wide_resnet50_2", 288), ("resnet18", 288), ("efficientnet_lite0", 288), ("efficientnet_lite0", 512), ("efficientnet_lite0", 640)]
 ENGINES = ["onnxruntime", "openvino-f32", "openvino", "torch"]
@@ -103,8 +104,7 @@ def main():
             sys.exit(f"{EXAMPLES / name} is not there: cargo build --release --examples")
     python = environment(args.venv)
     cores = sorted(os.sched_getaffinity(0))[:args.threads] if hasattr(os, "sched_getaffinity") else []
-    commit = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-    print(f"Commit {commit}; {platform.processor() or platform.machine()}, {args.threads} threads; medians of {args.rounds} pairs; load at the start "
+    print(f"Commit {commit()}; {platform.processor() or platform.machine()}, {args.threads} threads; medians of {args.rounds} pairs; load at the start "
           f"{os.getloadavg()[0]:.1f}.\n")
     print("| what | peer | ours | peer's | ratio | least to greatest |\n| --- | --- | --- | --- | --- | --- |", flush=True)
     for what, peer, ours, other in comparisons(args, python):

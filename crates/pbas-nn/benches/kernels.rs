@@ -2,15 +2,15 @@
 
 #![allow(missing_docs)] // What criterion makes of the list at the end has none.
 
-#[path = "common/networks.rs"]
-mod networks;
+#[path = "../tests/common/mod.rs"]
+mod common;
 
 use std::hint::black_box;
 
+use common::values;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use networks::{conv, values, window};
 use pbas_nn::engine::cpu::{Plan, Workspace};
-use pbas_nn::graph::{Activation, Graph, Op, Padding};
+use pbas_nn::graph::{Activation, Graph, Op, Padding, Window};
 use pbas_nn::linalg::Threads;
 
 /// Name, kernel, stride, channels in, channels out, side of the map. 3 x 3 of stride 1 is by Winograd's algorithm.
@@ -57,6 +57,19 @@ fn time(c: &mut Criterion, name: &str, op: Op, channels: usize, side: usize, wor
         });
     });
     group.finish();
+}
+
+/// A convolution with He's deviation, times `scale`.
+fn conv(window: Window, from: usize, to: usize, scale: f32, activation: Activation, seed: u32) -> Op {
+    let fan = from * window.kernel * window.kernel;
+    // Even numbers between -1 and 1 have a variance of a third.
+    let scale = scale * (6.0 / fan as f32).sqrt();
+    let weight: Vec<f32> = values(to * fan, seed).into_iter().map(|v| v * scale).collect();
+    Op::Conv2d { window, out_channels: to, weight: weight.into(), bias: values(to, seed + 1), activation }
+}
+
+fn window(kernel: usize, stride: usize, padding: Padding) -> Window {
+    Window { kernel, stride, padding }
 }
 
 criterion_group!(benches, kernels);

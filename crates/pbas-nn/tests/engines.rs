@@ -1,20 +1,13 @@
 //! Every operation of the CPU engine against its slow twin, over a table of shapes.
 
+mod common;
+
+use common::values;
 use pbas_nn::engine::{cpu, reference};
 use pbas_nn::graph::{Activation, BatchNorm, Graph, Op, Padding, Window, fold_batch_norm};
 use pbas_nn::linalg::Threads;
 use pbas_nn::shape::{Shape, infer};
 use pbas_nn::simd::Isa;
-
-fn values(n: usize, seed: u32) -> Vec<f32> {
-    let mut s = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
-    (0..n)
-        .map(|_| {
-            s = s.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (s >> 8) as f32 / 8_388_608.0 - 1.0
-        })
-        .collect()
-}
 
 fn agree(graph: &Graph, height: usize, width: usize, channels: usize) {
     let input = values(height * width * channels, 9);

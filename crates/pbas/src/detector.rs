@@ -1,5 +1,6 @@
 //! Backbone + views + preprocessing + threshold -> [`Prediction`].
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::time::Instant;
 
@@ -170,6 +171,14 @@ impl Detector {
         self.predict(&picture, &mut Scratch::default(), Threads::All)
     }
 
+    /// What is looked at of a picture: all of it, or of a region of interest the inside, the rest painted over.
+    pub(crate) fn seen<'a>(&self, picture: &'a Rgb8) -> Result<Cow<'a, Rgb8>> {
+        Ok(match &self.model.settings.roi {
+            Some(roi) => Cow::Owned(roi.paint(picture)?),
+            None => Cow::Borrowed(picture),
+        })
+    }
+
     /// The score of each head (the sum over views, each on scale), the map, and where the picture lies in it.
     ///
     /// # Errors
@@ -181,8 +190,7 @@ impl Detector {
         threads: Threads,
     ) -> Result<(Vec<f64>, ScoreMap, Placement)> {
         let scoring = self.model.settings.scoring;
-        let painted = self.model.settings.roi.as_ref().map(|roi| roi.paint(picture)).transpose()?;
-        let picture = painted.as_ref().unwrap_or(picture);
+        let picture = &*self.seen(picture)?;
         let (mut sums, mut maps, mut placement) = (Vec::new(), Vec::new(), None);
         for (runner, view) in self.runners.iter().zip(&self.model.views) {
             let (logits, at) = runner.logits(picture, &mut scratch.extract, threads)?;

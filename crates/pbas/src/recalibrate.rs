@@ -14,13 +14,11 @@ use crate::image::read_rgb_and_bytes;
 use crate::statistics::{SURPRISING, as_many_or_more};
 use crate::train::observer::Observer;
 use crate::train::short_digest;
-use crate::words::{counted, percent};
+use crate::words::{counted, listed, percent};
 use crate::{Error, ErrorKind, Result};
 
 /// Fewest pictures that make a sample.
 pub const FEWEST: usize = 5;
-/// Pictures that stand out are named up to so many.
-const NAMED: usize = 5;
 /// A picture stands out if good pictures as many as these would hardly hold one so rare, by this probability.
 const DOUBT: f64 = 0.05;
 
@@ -139,14 +137,11 @@ fn warn_of_odd_ones(kept: &[(&PathBuf, Judged)], model: &Model, observer: &dyn O
         ));
     }
     if !odd.is_empty() {
-        let named: Vec<String> =
-            odd.iter().take(NAMED).map(|&i| format!("`{}`", kept[i].0.display())).collect();
-        let more = odd.len() - named.len();
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let named: Vec<String> = odd.iter().map(|&i| format!("`{}`", kept[i].0.display())).collect();
         observer.warn(&format!(
-            "unlike good parts, most unlike first: {}{more}; look at them, and calibrate without those that are defective or show \
+            "unlike good parts, most unlike first: {}; look at them, and calibrate without those that are defective or show \
              another part: they raise the threshold",
-            named.join(", ")
+            listed(&named)
         ));
     }
     let paths: Vec<&Path> = kept.iter().map(|(path, _)| path.as_path()).collect();

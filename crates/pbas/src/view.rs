@@ -50,18 +50,6 @@ pub struct View {
     pub scales: Vec<PatchScale>,
 }
 
-/// How a view's map is made where there is a region of interest.
-pub(crate) fn inside_map(
-    settings: &Settings,
-    positions: &Positions,
-    upsampler: &SmoothUpsampler,
-    map_size: InputSize,
-) -> Result<Option<InsideMap>> {
-    let (Some(roi), Some(flags)) = (&settings.roi, positions.flags()) else { return Ok(None) };
-    let pixels = roi.laid_out(&Geometry { fit: settings.fit, size: map_size })?;
-    InsideMap::new(upsampler, flags, &pixels).map(Some)
-}
-
 /// A view ready to run.
 #[derive(Debug)]
 pub struct ViewRunner {
@@ -98,7 +86,13 @@ impl ViewRunner {
         let sigma = MAP_SIGMA / weight;
         let upsampler = SmoothUpsampler::new(h, w, map_size.height, map_size.width, sigma)?;
         let positions = Positions::of(settings.roi.as_ref(), &geometry, (h, w))?;
-        let inside = inside_map(settings, &positions, &upsampler, map_size)?;
+        let inside = match (&settings.roi, positions.flags()) {
+            (Some(roi), Some(flags)) => {
+                let pixels = roi.laid_out(&Geometry { fit: settings.fit, size: map_size })?;
+                Some(InsideMap::new(&upsampler, flags, &pixels)?)
+            }
+            _ => None,
+        };
         Ok(Self { extractor, head, upsampler, positions, inside, scales: view.scales.clone(), weight })
     }
 
@@ -158,10 +152,28 @@ impl ViewRunner {
             }
         };
         let values: Vec<f32> = logits.chunks_exact(scales.len()).map(mean).collect();
+        self.map_of_patches(&values)
+    }
+
+    /// The map of the model's size from a value a patch.
+    ///
+    /// # Errors
+    /// As [`SmoothUpsampler::apply`].
+    pub(crate) fn map_of_patches(&self, values: &[f32]) -> Result<ScoreMap> {
         match &self.inside {
-            Some(inside) => inside.apply(&self.upsampler, &values),
-            None => self.upsampler.apply(&values),
+            Some(inside) => inside.apply(&self.upsampler, values),
+            None => self.upsampler.apply(values),
         }
+    }
+
+    /// From pictures to pooled features.
+    pub(crate) fn extractor(&self) -> &Extractor {
+        &self.extractor
+    }
+
+    /// Which patches count.
+    pub(crate) fn positions(&self) -> &Positions {
+        &self.positions
     }
 
     /// How layer maps become patch features.

@@ -17,6 +17,17 @@ pub fn percent(share: f64) -> String {
     format!("{text} %")
 }
 
+/// How many of a list are named.
+const NAMED: usize = 5;
+
+/// `a, b, c`; of a long list the first five and how many more there are.
+#[must_use]
+pub fn listed(names: &[String]) -> String {
+    let shown = names[..names.len().min(NAMED)].join(", ");
+    let more = names.len().saturating_sub(NAMED);
+    if more > 0 { format!("{shown} and {more} more") } else { shown }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -25,6 +36,11 @@ mod tests {
     fn shares_and_counts() {
         assert_eq!([0.25, 0.05, 0.0123, 0.001].map(percent), ["25 %", "5 %", "1.2 %", "0.1 %"]);
         assert_eq!([0.0, 1.0].map(percent), ["0 %", "100 %"]);
+        let names: Vec<String> = "abcdefg".chars().map(String::from).collect();
+        assert_eq!(
+            [1, 5, 7].map(|n| listed(&names[..n])),
+            ["a", "a, b, c, d, e", "a, b, c, d, e and 2 more"]
+        );
         assert_eq!([0, 1, 2].map(|n| counted(n, "head")), ["0 heads", "1 head", "2 heads"]);
     }
 }

@@ -47,7 +47,7 @@ pub fn nearest(
     observer: &dyn Observer,
 ) -> Result<Opinion> {
     let options = detector.decode_options();
-    let neighbours = NearestNeighbour::fit(detector.model(), good, &options, cache_limit, observer)?;
+    let neighbours = NearestNeighbour::fit(detector, good, cache_limit, observer)?;
     let geometry = detector.map_geometry();
     let inside = detector.model().settings.roi.as_ref().map(|roi| roi.laid_out(&geometry)).transpose()?;
     let inside = inside.as_deref();

@@ -13,18 +13,17 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 use rayon::prelude::*;
 
-use crate::detector::{Model, mean_map};
+use crate::Result;
+use crate::detector::{Detector, mean_map};
 use crate::features::{ExtractScratch, Extractor};
 use crate::head::{FeatureScale, ScaleSums};
-use crate::image::{DecodeOptions, Rgb8};
-use crate::preprocess::Geometry;
-use crate::roi::{Positions, Roi};
-use crate::score::{InsideMap, ScoreMap, SmoothUpsampler, top_share_mean};
+use crate::image::Rgb8;
+use crate::score::{ScoreMap, top_share_mean};
 use crate::settings::Scoring;
+use crate::train::centers::search;
 use crate::train::feature_cache::FeatureCache;
 use crate::train::observer::Observer;
-use crate::view::{MAP_SIGMA, inside_map};
-use crate::{Error, Result};
+use crate::view::ViewRunner;
 
 /// Patches of good pictures from which the coreset is taken, at most.
 pub const POOL: usize = 50_000;
@@ -36,58 +35,40 @@ const PROJECTED: usize = 64;
 const UNIT_SAMPLE: usize = 2_000;
 /// Rows of the pool that one thread measures at a time.
 const BLOCK: usize = 4096;
-/// Rows searched at a time: their products stay in the second-level cache.
-const BAND: usize = 32;
 
-/// The second opinion, ready to judge.
+/// The second opinion, ready to judge: a coreset for each view of a detector.
 #[derive(Debug)]
-pub struct NearestNeighbour {
-    views: Vec<NearestView>,
+pub struct NearestNeighbour<'a> {
+    detector: &'a Detector,
+    views: Vec<Coreset>,
     top_share: f64,
-    roi: Option<Roi>,
 }
 
 #[derive(Debug)]
-struct NearestView {
-    extractor: Extractor,
+struct Coreset {
     scale: Option<FeatureScale>,
     bank: Bank,
     /// Mean distance of good patches outside the bank: brings views to one scale.
     unit: f32,
-    upsampler: SmoothUpsampler,
-    positions: Positions,
-    /// Where there is a region of interest.
-    inside: Option<InsideMap>,
-    weight: f64,
 }
 
-impl NearestNeighbour {
-    /// Gathers the coreset of every view of `model` from good pictures. Pictures that cannot be read are warned of and left out.
+impl<'a> NearestNeighbour<'a> {
+    /// Gathers the coreset of every view of `detector` from good pictures. Pictures that cannot be read are warned of and left out.
     ///
     /// # Errors
     /// No readable picture, no room for cached features, or an interrupt.
     pub fn fit(
-        model: &Model,
+        detector: &'a Detector,
         pictures: &[PathBuf],
-        decode: &DecodeOptions,
         cache_limit: u64,
         observer: &dyn Observer,
     ) -> Result<Self> {
+        let (model, decode) = (detector.model(), detector.decode_options());
         let settings = &model.settings;
-        let extractors = model.views.iter().map(|view| {
-            let geometry = Geometry { fit: settings.fit, size: view.size };
-            Extractor::new(&model.backbone, geometry, &settings.feature_layers, settings.pooling)
-        });
-        let extractors = extractors.collect::<Result<Vec<_>>>()?;
-        let (cache, survey) = FeatureCache::fill(
-            pictures,
-            &extractors,
-            settings.roi.as_ref(),
-            decode,
-            cache_limit,
-            None,
-            observer,
-        )?;
+        let extractors: Vec<&Extractor> = detector.runners().iter().map(ViewRunner::extractor).collect();
+        let roi = settings.roi.as_ref();
+        let (cache, survey) =
+            FeatureCache::fill(pictures, &extractors, roi, &decode, cache_limit, None, observer)?;
         for (_, error) in &survey.skipped {
             observer.warn(&format!("left out: {}", crate::error::chain(error)));
         }
@@ -96,43 +77,20 @@ impl NearestNeighbour {
                 "the good pictures are not those that the model was trained on, all of them and no others",
             );
         }
-        let largest = model.views.iter().map(|v| v.size).max_by_key(|s| s.height * s.width);
-        let largest = largest.ok_or_else(|| Error::input("model: expected at least one view, found none"))?;
         observer.begin("nearest neighbours", extractors.len() as u64, "views");
-        let mut views = Vec::new();
-        for (v, extractor) in extractors.into_iter().enumerate() {
+        let views = (0..extractors.len()).map(|v| {
             let mut rng = ChaCha8Rng::seed_from_u64(settings.seed ^ (v as u64) << 32);
-            let dim = extractor.embedding().dim();
-            let mut pool = random_patches(&cache, v, &mut rng);
-            let scale = settings.head.standardize.then(|| scale_of(&pool, dim));
-            if let Some(scale) = &scale {
-                scale.apply(&mut pool);
-            }
-            let count = ((pool.len() / dim) as f64 * CORESET_SHARE).ceil() as usize;
-            let chosen = coreset(&pool, dim, count, &mut rng);
-            let bank = Bank::new(&pool, dim, &chosen);
-            let others: Vec<usize> =
-                (0..pool.len() / dim).filter(|i| chosen.binary_search(i).is_err()).collect();
-            let others = others.iter().step_by((others.len() / UNIT_SAMPLE).max(1));
-            let rows: Vec<f32> = others.flat_map(|&i| pool[i * dim..(i + 1) * dim].iter().copied()).collect();
-            let distances = bank.distances(&rows, Threads::All);
-            let mean = distances.iter().sum::<f32>() / distances.len().max(1) as f32;
-            let size = model.views[v].size;
-            let weight = size.width as f64 / largest.width as f64;
-            let (h, w) = extractor.embedding().grid();
-            let upsampler = SmoothUpsampler::new(h, w, largest.height, largest.width, MAP_SIGMA / weight)?;
-            let unit = if mean > 0.0 { mean } else { 1.0 };
-            let positions = cache.positions(v).clone();
-            let inside = inside_map(settings, &positions, &upsampler, largest)?;
-            views.push(NearestView { extractor, scale, bank, unit, upsampler, positions, inside, weight });
+            let coreset = Coreset::of(&cache, v, settings.head.standardize, &mut rng);
             observer.advance(1);
-        }
+            coreset
+        });
+        let views = views.collect();
         observer.end();
         let top_share = match settings.scoring {
             Scoring::Rarity { top_share } => top_share,
             Scoring::Sigmoid => 0.0,
         };
-        Ok(Self { views, top_share, roi: settings.roi.clone() })
+        Ok(Self { detector, views, top_share })
     }
 
     /// Score and map of a picture. The score of a view is the mean of the highest share of its patches' distances, as the model
@@ -146,31 +104,45 @@ impl NearestNeighbour {
         scratch: &mut ExtractScratch,
         threads: Threads,
     ) -> Result<(f64, ScoreMap)> {
-        let painted = self.roi.as_ref().map(|roi| roi.paint(picture)).transpose()?;
-        let picture = painted.as_ref().unwrap_or(picture);
+        let picture = &*self.detector.seen(picture)?;
         let (mut score, mut maps) = (0.0, Vec::new());
-        for view in &self.views {
-            let (pooled, _) = view.extractor.extract(picture, scratch, threads)?;
-            let distances = view.distances(&pooled, threads);
-            score +=
-                view.weight * f64::from(top_share_mean(&view.positions.select(&distances), self.top_share));
-            maps.push(match &view.inside {
-                Some(inside) => inside.apply(&view.upsampler, &distances)?,
-                None => view.upsampler.apply(&distances)?,
-            });
+        for (runner, coreset) in self.detector.runners().iter().zip(&self.views) {
+            let (pooled, _) = runner.extractor().extract(picture, scratch, threads)?;
+            let features = runner.embedding().grid_features(&pooled, threads == Threads::All).data;
+            let distances = coreset.distances(features, threads);
+            let highest = top_share_mean(&runner.positions().select(&distances), self.top_share);
+            score += runner.weight() * f64::from(highest);
+            maps.push(runner.map_of_patches(&distances)?);
         }
         Ok((score, mean_map(maps)?))
     }
 }
 
-impl NearestView {
-    /// Distances of all patches in the view's unit.
-    fn distances(&self, pooled: &[f32], threads: Threads) -> Vec<f32> {
-        let mut rows = self.extractor.embedding().grid_features(pooled, threads == Threads::All).data;
-        if let Some(scale) = &self.scale {
-            scale.apply(&mut rows);
+impl Coreset {
+    fn of(cache: &FeatureCache, view: usize, standardize: bool, rng: &mut ChaCha8Rng) -> Self {
+        let dim = cache.embedding(view).dim();
+        let mut pool = random_patches(cache, view, rng);
+        let scale = standardize.then(|| scale_of(&pool, dim));
+        if let Some(scale) = &scale {
+            scale.apply(&mut pool);
         }
-        let mut distances = self.bank.distances(&rows, threads);
+        let count = ((pool.len() / dim) as f64 * CORESET_SHARE).ceil() as usize;
+        let chosen = coreset(&pool, dim, count, rng);
+        let bank = Bank::new(&pool, dim, &chosen);
+        let others: Vec<usize> = (0..pool.len() / dim).filter(|i| chosen.binary_search(i).is_err()).collect();
+        let others = others.iter().step_by((others.len() / UNIT_SAMPLE).max(1));
+        let rows: Vec<f32> = others.flat_map(|&i| pool[i * dim..(i + 1) * dim].iter().copied()).collect();
+        let distances = bank.distances(&rows, Threads::All);
+        let mean = distances.iter().sum::<f32>() / distances.len().max(1) as f32;
+        Self { scale, bank, unit: if mean > 0.0 { mean } else { 1.0 } }
+    }
+
+    /// Distances of patch features, `[patches, dim]`, in the view's unit.
+    fn distances(&self, mut features: Vec<f32>, threads: Threads) -> Vec<f32> {
+        if let Some(scale) = &self.scale {
+            scale.apply(&mut features);
+        }
+        let mut distances = self.bank.distances(&features, threads);
         distances.iter_mut().for_each(|d| *d /= self.unit);
         distances
     }
@@ -262,31 +234,10 @@ impl Bank {
 
     /// Euclidean distance of each row of `x` `[n, dim]` to the nearest of the bank: `|x - b|^2 = |x|^2 + 2 (|b|^2 / 2 - x . b)`.
     fn distances(&self, x: &[f32], threads: Threads) -> Vec<f32> {
-        let (dim, count) = (self.dim, self.half.len());
-        let bank = Mat::new(&self.rows, count, dim).t();
-        let mut out = vec![0.0f32; x.len() / dim];
-        let work = |products: &mut Vec<f32>, (band, out): (usize, &mut [f32])| {
-            products.resize(out.len() * count, 0.0);
-            let rows = &x[band * BAND * dim..][..out.len() * dim];
-            gemm_into(products, Mat::new(rows, out.len(), dim), bank, false, Threads::One);
-            for ((o, products), row) in
-                out.iter_mut().zip(products.chunks_exact(count)).zip(rows.chunks_exact(dim))
-            {
-                let least = vectorized(|| {
-                    products.iter().zip(&self.half).map(|(p, h)| h - p).fold(f32::INFINITY, f32::min)
-                });
-                let own: f32 = row.iter().map(|v| v * v).sum();
-                *o = (own + 2.0 * least).max(0.0).sqrt();
-            }
-        };
-        match threads {
-            Threads::One => {
-                let mut products = Vec::new();
-                out.chunks_mut(BAND).enumerate().for_each(|part| work(&mut products, part));
-            }
-            Threads::All => out.par_chunks_mut(BAND).enumerate().for_each_init(Vec::new, work),
-        }
-        out
+        let cost = |_, i: usize, product: f32| self.half[i] - product;
+        let least: Vec<f32> = search(x, &self.rows, self.dim, threads, cost, |_, least| least);
+        let own = x.chunks_exact(self.dim).map(|row| row.iter().map(|v| v * v).sum::<f32>());
+        least.iter().zip(own).map(|(least, own)| (own + 2.0 * least).max(0.0).sqrt()).collect()
     }
 }
 

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use pbas_nn::linalg::Threads;
-use rand::SeedableRng;
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use serde::Serialize;
@@ -151,16 +151,10 @@ fn step_speed(settings: &Settings, dim: usize, positions: usize, heads: usize) -
     let row_work = row_work(settings, dim, positions);
     let rows = wanted.min((PROBE_WORK / row_work) as usize).max(64);
     let probe = |threads: Threads| {
-        let mut trainer = HeadTrainer::new(Head::initial(dim, h.hidden, &mut ChaCha8Rng::seed_from_u64(0)));
-        // Cheap noise: its values do not matter, but equal rows or zeros would be quicker or slower than real ones.
-        let mut state = 1u32;
-        let mut noise = |n: usize| -> Vec<f32> {
-            let mut next = || {
-                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-            };
-            (0..n).map(|_| next()).collect()
-        };
+        let mut rng = ChaCha8Rng::seed_from_u64(0);
+        let mut trainer = HeadTrainer::new(Head::initial(dim, h.hidden, &mut rng));
+        // Its values do not matter, but equal rows or zeros would be quicker or slower than real ones.
+        let mut noise = |n: usize| -> Vec<f32> { (0..n).map(|_| rng.random_range(-1.0..1.0)).collect() };
         let batch = noise(rows * dim);
         let identity: Vec<u64> = (0..rows as u64).collect();
         let fixed = if h.centers == CenterRule::Positions { positions } else { 0 };

@@ -53,7 +53,7 @@ impl Centers {
             row.iter_mut().for_each(|v| *v /= length);
         }
         // The length of x scales a whole row of similarities and so does not change its largest.
-        search(x, &unit, self.dim, threads, |_, _, product| -product)
+        search(x, &unit, self.dim, threads, |_, _, product| -product, |i, _| i)
     }
 }
 
@@ -69,37 +69,40 @@ pub fn nearest_neighbour(
 ) -> Vec<usize> {
     let half: Vec<f32> = bank.chunks_exact(dim).map(|b| 0.5 * b.iter().map(|v| v * v).sum::<f32>()).collect();
     // |x - b|^2 = |x|^2 + 2 (|b|^2 / 2 - x.b); the first term is the same along a row.
-    search(x, bank, dim, threads, |row, i, product| {
+    let cost = |row: usize, i: usize, product: f32| {
         if identity[row] == bank_identity[i] { f32::INFINITY } else { half[i] - product }
-    })
+    };
+    search(x, bank, dim, threads, cost, |i, _| i)
 }
 
-/// For each row of `x` the row of `candidates` with the smallest `cost(row, candidate, x . candidate)`:
-/// a matrix product band by band with a running minimum. The first of equals.
-fn search(
+/// For each row of `x` what `keep` makes of the row of `candidates` with the smallest `cost(row, candidate, x . candidate)` and of that
+/// cost: a matrix product band by band with a running minimum. The first of equals.
+pub(crate) fn search<T: Copy + Default + Send>(
     x: &[f32],
     candidates: &[f32],
     dim: usize,
     threads: Threads,
     cost: impl Fn(usize, usize, f32) -> f32 + Sync,
-) -> Vec<usize> {
+    keep: impl Fn(usize, f32) -> T + Sync,
+) -> Vec<T> {
     let count = candidates.len() / dim;
     let transposed = Mat::new(candidates, count, dim).t();
-    let mut nearest = vec![0usize; x.len() / dim];
-    let work = |products: &mut Vec<f32>, (band, out): (usize, &mut [usize])| {
+    let mut nearest = vec![T::default(); x.len() / dim];
+    let work = |products: &mut Vec<f32>, (band, out): (usize, &mut [T])| {
         let first = band * BAND;
         products.resize(out.len() * count, 0.0);
         let rows = Mat::new(&x[first * dim..], out.len(), dim);
         gemm_into(products, rows, transposed, false, Threads::One);
         vectorized(|| {
             for (r, (row, best)) in products.chunks_exact(count).zip(out).enumerate() {
-                let mut least = f32::INFINITY;
+                let (mut least, mut first_least) = (f32::INFINITY, 0);
                 for (i, &product) in row.iter().enumerate() {
                     let c = cost(first + r, i, product);
                     if c < least {
-                        (least, *best) = (c, i);
+                        (least, first_least) = (c, i);
                     }
                 }
+                *best = keep(first_least, least);
             }
         });
     };

@@ -47,8 +47,6 @@ pub struct Survey {
     pub skipped: Vec<(PathBuf, Error)>,
     /// SHA-256 over the SHA-256 of every readable file, in order.
     pub digest: String,
-    /// SHA-256 of every readable file, in order.
-    pub digests: Vec<[u8; 32]>,
     /// Every readable picture looked at by the doctor, in order; with features of its last view.
     pub looks: Vec<Look>,
 }
@@ -61,7 +59,7 @@ impl FeatureCache {
     /// No readable picture, a region of interest in which no patch of a view lies, no room for the temporary file, or an interrupt.
     pub fn fill(
         pictures: &[PathBuf],
-        extractors: &[Extractor],
+        extractors: &[&Extractor],
         roi: Option<&Roi>,
         decode: &DecodeOptions,
         memory_limit: u64,
@@ -122,8 +120,7 @@ impl FeatureCache {
         }
         let skipped = skipped.into_iter().map(|(i, e)| (pictures[i].clone(), e)).collect();
         let looks: Vec<Look> = looks.into_iter().flatten().collect();
-        let digests = looks.iter().map(|l| l.sha256).collect();
-        Ok((Self { views, slots }, Survey { skipped, digest: hex(&all.finalize()), digests, looks }))
+        Ok((Self { views, slots }, Survey { skipped, digest: hex(&all.finalize()), looks }))
     }
 
     /// Readable pictures.
@@ -187,7 +184,7 @@ impl FeatureCache {
 /// Reads one file, fills its room in every view, and looks at it.
 fn extract_one(
     path: &Path,
-    extractors: &[Extractor],
+    extractors: &[&Extractor],
     roi: Option<&Roi>,
     decode: &DecodeOptions,
     scratch: &mut [ExtractScratch],
@@ -198,10 +195,12 @@ fn extract_one(
         picture = roi.paint(&picture)?;
     }
     let mut look = Look::at(&bytes, &picture, false)?;
+    let mut last = None;
     for ((extractor, scratch), out) in extractors.iter().zip(scratch).zip(room) {
         let (pooled, _) = extractor.extract(&picture, scratch, Threads::One)?;
         to_half(&pooled, out)?;
-        look.features = Some(whole_picture(&pooled, extractor.embedding()));
+        last = Some((pooled, extractor.embedding()));
     }
+    look.features = last.map(|(pooled, embedding)| whole_picture(&pooled, embedding));
     Ok(look)
 }

@@ -37,14 +37,13 @@ use crate::image::{DecodeOptions, dimensions};
 use crate::preprocess::{Geometry, InputSize};
 use crate::settings::{Settings, Sizes, auto_sizes};
 use crate::view::{View, ViewRunner};
+use crate::words::listed;
 use crate::{Error, Result};
 
 /// Share of the good pictures kept out of training where there are no fold heads.
 const HOLD_OUT_SHARE: f64 = 0.15;
 /// Least number of pictures kept out.
 const HOLD_OUT_LEAST: usize = 5;
-/// How many pictures that stand out are named.
-const SUSPECTS_NAMED: usize = 5;
 
 /// A training to be done.
 #[derive(Debug)]
@@ -125,13 +124,15 @@ pub fn train(job: TrainJob<'_>, observer: &dyn Observer) -> Result<Training> {
     });
     let extractors = extractors.collect::<Result<Vec<_>>>()?;
     let (limit, roi) = (job.cache_limit, settings.roi.as_ref());
+    let borrowed: Vec<&Extractor> = extractors.iter().collect();
     let (cache, mut survey) =
-        FeatureCache::fill(job.pictures, &extractors, roi, &decode, limit, job.temp_dir, observer)?;
+        FeatureCache::fill(job.pictures, &borrowed, roi, &decode, limit, job.temp_dir, observer)?;
     for (_, error) in &survey.skipped {
         observer.warn(&format!("left out: {}", crate::error::chain(error)));
     }
     let paths: Vec<&Path> = (0..cache.pictures()).map(|p| job.pictures[cache.listed(p)].as_path()).collect();
     let looks = std::mem::take(&mut survey.looks);
+    let digests: Vec<[u8; 32]> = looks.iter().map(|l| l.sha256).collect();
     if looks.iter().all(doctor::Look::is_blank) {
         // Such a model would call anything good.
         let what = "expected good pictures that show something, found all of them to be one plain colour";
@@ -141,7 +142,7 @@ pub fn train(job: TrainJob<'_>, observer: &dyn Observer) -> Result<Training> {
     doctor::training::warnings(&paths, looks, settings.folds, &[])
         .iter()
         .for_each(|line| observer.warn(line));
-    let deal = deal(&first_equal(&survey.digests), settings.folds, settings.seed);
+    let deal = deal(&first_equal(&digests), settings.folds, settings.seed);
     let checkpoints =
         job.checkpoints.map(|f| Checkpoints::new(f.to_owned(), run_digest(&job, &settings, &survey)));
     let views = train_heads(&job, &settings, &sizes, &cache, &deal, checkpoints.as_ref(), observer)?;
@@ -149,7 +150,7 @@ pub fn train(job: TrainJob<'_>, observer: &dyn Observer) -> Result<Training> {
         program_version: env!("CARGO_PKG_VERSION").to_owned(),
         pictures: cache.pictures(),
         pictures_sha256: survey.digest,
-        picture_digests: picture_digests(&survey.digests),
+        picture_digests: picture_digests(&digests),
         skipped: survey.skipped.len(),
     };
     let names: Vec<&str> = settings.feature_layers.iter().map(String::as_str).collect();
@@ -356,14 +357,11 @@ fn warn_of_suspects<'a>(
     if found.is_empty() {
         return;
     }
-    let named: Vec<String> =
-        found.iter().take(SUSPECTS_NAMED).map(|&i| format!("`{}`", path(i).display())).collect();
-    let more = found.len() - named.len();
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let named: Vec<String> = found.iter().map(|&i| format!("`{}`", path(i).display())).collect();
     observer.warn(&format!(
-        "unlike the other good pictures, most unlike first: {}{more}; look at them, and train without those that are defective or \
+        "unlike the other good pictures, most unlike first: {}; look at them, and train without those that are defective or \
          show another part",
-        named.join(", ")
+        listed(&named)
     ));
 }
 
