@@ -22,7 +22,7 @@ EVIDENCE = ROOT / "target/release/examples/evidence"
 
 
 def load(path):
-    """Metadata, and the logits of each view, [pictures, positions, heads]."""
+    """Metadata, and a function from a tensor's name to the tensor."""
     data = path.read_bytes()
     start = 8 + struct.unpack("<Q", data[:8])[0]
     header = json.loads(data[8:start])
@@ -32,7 +32,7 @@ def load(path):
         a, b = header[name]["data_offsets"]
         return numpy.frombuffer(data[start + a:start + b], numpy.float16).reshape(header[name]["shape"]).astype(numpy.float32)
 
-    return about, [tensor(f"logits.{v}") for v in range(len(about["sizes"]))]
+    return about, tensor
 
 
 def auroc(positive, score):
@@ -128,7 +128,9 @@ def main():
                 part = path.with_suffix(".part")
                 subprocess.run([EVIDENCE, args.data / name, part, json.dumps(settings)], check=True)
                 part.rename(path)
-            for rule, value in rules(*load(path)).items():
+            about, tensor = load(path)
+            logits = [tensor(f"logits.{v}") for v in range(len(about["sizes"]))]
+            for rule, value in rules(about, logits).items():
                 table.setdefault(rule, {}).setdefault(name, []).append(value)
             print(f"{name}, seed {seed}", file=sys.stderr, flush=True)
     means = {rule: [numpy.mean(of_set[name]) for name in sets] for rule, of_set in table.items()}

@@ -115,6 +115,13 @@ pub struct NeighbourSettings {
     pub weight: f64,
 }
 
+impl Default for NeighbourSettings {
+    /// The preset `fast` (docs/recipe.md).
+    fn default() -> Self {
+        Self { rows: 2000, weight: 1.0 }
+    }
+}
+
 /// All settings of a training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
@@ -182,7 +189,7 @@ impl Settings {
                     averaging: Some(0.99),
                     standardize: true,
                 },
-                neighbours: Some(NeighbourSettings { rows: 2000, weight: 1.0 }),
+                neighbours: Some(NeighbourSettings::default()),
                 scoring: Scoring::Rarity { top_share: 0.003 },
                 false_reject_rate: DEFAULT_FALSE_REJECT_RATE,
                 apply_orientation: true,
@@ -275,7 +282,7 @@ impl Settings {
             need((16..=100_000).contains(&n.rows), "remembered patches", "16 to 100000", &n.rows)?;
             need((0.0..=100.0).contains(&n.weight), "weight of distances", "0 to 100", &n.weight)?;
             let sigmoid = self.scoring == Scoring::Sigmoid;
-            need(!sigmoid, "remembered patches", "none with the paper preset's scoring", &n.rows)?;
+            need(!sigmoid, "fusion", "none with the paper preset's scoring", &n.rows)?;
         }
         if let Sizes::Fixed(sizes) = &self.sizes {
             need((1..=8).contains(&sizes.len()), "sizes", "1 to 8 of them", &sizes.len())?;

@@ -2,13 +2,15 @@
 
 use std::borrow::Cow;
 
+use half::f16;
 use pbas::backbone::Backbone;
 use pbas::calibrate::Calibration;
 use pbas::detector::{Detector, Model, Provenance, Scratch};
 use pbas::error::chain;
 use pbas::head::{FeatureScale, Head};
 use pbas::image::Rgb8;
-use pbas::model_file::{FORMAT_VERSION, from_bytes, load, save, to_bytes};
+use pbas::model_file::{FORMAT_VERSION, format_version, from_bytes, load, save, to_bytes};
+use pbas::neighbours::{Bank, Neighbours};
 use pbas::preprocess::InputSize;
 use pbas::settings::{Preset, Settings, Sizes};
 use pbas::view::{PatchScale, View};
@@ -41,7 +43,16 @@ fn model() -> Model {
             head.feature_scale = Some(FeatureScale { mean: random(-1.0), deviation: random(0.5) });
         }
         let scales = vec![PatchScale { mean: -1.25, deviation: 0.375 }; 2];
-        View { size, heads, neighbours: None, scales }
+        let mut bank = |count: usize| Bank {
+            scale: FeatureScale { mean: random(-1.0), deviation: random(0.5) },
+            rows: (0..count)
+                .flat_map(|_| random(-1.0))
+                .map(|v| f16::from_f32(v).to_f32())
+                .collect::<Vec<_>>()
+                .into(),
+        };
+        let neighbours = Neighbours { banks: vec![bank(3), bank(5)], deviations: vec![1.5, 2.0] };
+        View { size, heads, neighbours: Some(neighbours), scales }
     });
     let views = views.collect();
     let scores = |h: usize| (0..15 + h).map(|i| (i as f64).sqrt() - 1.5).collect::<Vec<_>>().into();
@@ -241,6 +252,21 @@ fn other_files_are_refused_for_what_they_are() {
     assert!(e.to_string().contains("cannot load model") && e.hint().unwrap().contains("damaged"), "{e}");
 }
 
+/// Programs before a feature must refuse the models that have it, and read those that do not.
+#[test]
+fn a_version_no_later_than_the_model_needs() {
+    let mut model = model();
+    assert_eq!(format_version(&model), FORMAT_VERSION);
+    model.settings.neighbours = None;
+    model.views.iter_mut().for_each(|v| v.neighbours = None);
+    assert_eq!(format_version(&model), 2);
+    let bytes = to_bytes(&model).unwrap();
+    assert!(!bytes.windows(10).any(|w| w == b"neighbours"), "as before there were any");
+    assert_eq!(from_bytes(&bytes, NAME).unwrap().views, model.views);
+    model.settings.min_area = 4;
+    assert_eq!(format_version(&model), 3);
+}
+
 #[test]
 fn a_later_version_is_named() {
     let bytes = to_bytes(&model()).unwrap();
@@ -326,6 +352,11 @@ fn descriptions_out_of_range_are_refused() {
         ("/views/0/scales/0/deviation", json!(0.0), "scale of scores"),
         ("/views/0/scales/1/deviation", json!(-1.0), "scale of scores"),
         ("/views", json!([]), "1 to 8 views"),
+        ("/views/0/neighbours/rows", json!([3]), "each of 2 heads a bank"),
+        ("/views/0/neighbours/rows/1", json!(0), "each of 2 heads a bank"),
+        ("/views/0/neighbours/rows/1", json!(6), "view0.bank1.rows"),
+        ("/views/0/neighbours/deviations/0", json!(0.0), "positive deviation"),
+        ("/views/1/neighbours", Value::Null, "in every view or in none"),
         ("/calibration/false_reject_rate", json!(0.0), "calibration"),
         ("/calibration/heads/1", json!([]), "calibration"),
         ("/calibration/heads", json!([[1.0]]), "each of 2 heads"),

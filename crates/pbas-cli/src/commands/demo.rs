@@ -92,6 +92,7 @@ fn train_args(args: &Demo, output: PathBuf) -> args::Train {
         feature_layers: None,
         false_reject_rate: None,
         folds: None,
+        fuse: None,
         roi: None,
         min_area: None,
         epochs: None,

@@ -6,6 +6,7 @@ use pbas::calibrate::Calibration;
 use pbas::detector::Model;
 use pbas::features::Extractor;
 use pbas::model_file;
+use pbas::neighbours::Bank;
 use pbas::patch::Pooling;
 use pbas::preprocess::{Fit, Geometry};
 use pbas::roi::Roi;
@@ -70,6 +71,8 @@ struct ViewFacts {
     heads: usize,
     feature_entries: usize,
     hidden: usize,
+    /// Good patches that are remembered.
+    remembered: usize,
 }
 
 fn views(model: &Model) -> Result<Vec<ViewFacts>> {
@@ -84,6 +87,7 @@ fn views(model: &Model) -> Result<Vec<ViewFacts>> {
             heads: view.heads.len(),
             feature_entries: extractor.embedding().dim(),
             hidden: view.heads.first().map_or(0, |h| h.discriminator.hidden),
+            remembered: view.neighbours.iter().flat_map(|n| &n.banks).map(Bank::count).sum(),
         })
     });
     facts.collect()
@@ -99,6 +103,7 @@ fn as_json(path: &Path, size: u64, model: &Model, views: &[ViewFacts]) -> serde_
             "heads": facts.heads,
             "feature_entries": facts.feature_entries,
             "hidden": facts.hidden,
+            "remembered_patches": facts.remembered,
             "scales": view.scales,
         })
     };
@@ -143,6 +148,9 @@ fn as_text(path: &Path, size: u64, model: &Model, views: &[ViewFacts]) -> String
             v.hidden
         );
         lines.push(("view", text));
+        if v.remembered > 0 {
+            lines.push(("", format!("and the distance to the nearest of {} good patches", v.remembered)));
+        }
     }
     if let Some(roi) = &s.roi {
         lines.push(("region", region(roi)));

@@ -16,7 +16,7 @@ use pbas::words::{counted, percent};
 use pbas::{Error, ErrorKind, Result, model_file};
 
 use super::info::promise;
-use crate::args::{FitName, Train};
+use crate::args::{FitName, FuseName, Train};
 use crate::output::{Printer, Status, bytes, duration};
 use crate::paths::{check_file, check_folder, shell, with_suffix};
 use crate::progress::Progress;
@@ -119,6 +119,11 @@ fn settings(args: &Train) -> Result<Settings> {
     s.false_reject_rate = args.false_reject_rate.unwrap_or(s.false_reject_rate);
     s.folds = args.folds.unwrap_or(s.folds);
     s.seed = args.seed.unwrap_or(s.seed);
+    s.neighbours = match args.fuse {
+        Some(FuseName::None) => None,
+        Some(FuseName::Nearest) => Some(s.neighbours.unwrap_or_default()),
+        None => s.neighbours,
+    };
     s.min_area = args.min_area.unwrap_or(s.min_area);
     s.head.hidden = args.hidden.unwrap_or(s.head.hidden);
     s.head.synthesis_scale = args.synthesis_scale.unwrap_or(s.head.synthesis_scale);

@@ -118,3 +118,129 @@ impl NeighbourRunner {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use pbas_nn::shape::Shape;
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::super::Bank;
+    use super::*;
+    use crate::patch::Pooling;
+
+    const WEIGHT: f64 = 1.5;
+
+    fn embedding() -> PatchEmbedding {
+        let shape = |height, width, channels| Shape { height, width, channels };
+        let shapes = [shape(6, 8, 5), shape(3, 4, 7), shape(2, 2, 4)];
+        PatchEmbedding::new(&shapes, Pooling::Channels).unwrap()
+    }
+
+    fn random(n: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
+        (0..n).map(|_| rng.random_range(-1.0..1.0)).collect()
+    }
+
+    fn neighbours(banks: usize, rng: &mut ChaCha8Rng) -> Neighbours {
+        let dim = embedding().dim();
+        let mut bank = |i: usize| Bank {
+            scale: FeatureScale {
+                mean: random(dim, rng),
+                deviation: (0..dim).map(|_| rng.random_range(0.5..2.0)).collect(),
+            },
+            rows: random((3 + i) * dim, rng).into(),
+        };
+        let banks: Vec<Bank> = (0..banks).map(&mut bank).collect();
+        Neighbours { deviations: (0..banks.len()).map(|h| 0.5 + h as f64).collect(), banks }
+    }
+
+    /// What a head gains at each position of the fine grid, by plain loops in float64.
+    fn slow(n: &Neighbours, embedding: &PatchEmbedding, pooled: &[f32], head: usize) -> Vec<f64> {
+        let dim = embedding.dim();
+        let grid = CoarseGrid::new(embedding);
+        let features = grid.features(pooled);
+        let nearest = |x: &[f32], bank: &Bank| {
+            let distance = |b: &[f32]| {
+                let terms = (0..dim).map(|i| {
+                    let z = (f64::from(x[i]) - f64::from(bank.scale.mean[i]))
+                        / f64::from(bank.scale.deviation[i]);
+                    (z - f64::from(b[i])).powi(2)
+                });
+                terms.sum::<f64>().sqrt()
+            };
+            bank.rows.chunks(dim).map(distance).fold(f64::INFINITY, f64::min)
+        };
+        let at = |x: &[f32]| {
+            let seen = n.banks.iter().enumerate().filter(|(b, _)| n.banks.len() == 1 || *b != head);
+            seen.map(|(_, bank)| nearest(x, bank)).fold(f64::INFINITY, f64::min)
+        };
+        let coarse: Vec<f64> = features.chunks(dim).map(|x| WEIGHT * at(x) / n.deviations[head]).collect();
+        let ((height, width), (rows, columns)) = (grid.shape(), embedding.grid());
+        let along = |i: usize, from: usize, to: usize| {
+            let at = ((i as f64 + 0.5) * from as f64 / to as f64 - 0.5).clamp(0.0, from as f64 - 1.0);
+            (at.floor() as usize, (at.floor() as usize + 1).min(from - 1), at - at.floor())
+        };
+        let mut fine = Vec::new();
+        for i in 0..rows * columns {
+            let (y0, y1, ty) = along(i / columns, height, rows);
+            let (x0, x1, tx) = along(i % columns, width, columns);
+            let line = |y: usize| (1.0 - tx) * coarse[y * width + x0] + tx * coarse[y * width + x1];
+            fine.push((1.0 - ty) * line(y0) + ty * line(y1));
+        }
+        fine
+    }
+
+    #[test]
+    fn agrees_with_plain_loops() {
+        let mut rng = ChaCha8Rng::seed_from_u64(2);
+        let embedding = embedding();
+        for heads in [1, 2, 3, 5] {
+            let n = neighbours(heads, &mut rng);
+            let runner = NeighbourRunner::new(&n, WEIGHT, &embedding).unwrap();
+            let pooled = random(embedding.pooled_len(), &mut rng);
+            let before = random(embedding.positions() * heads, &mut rng);
+            let mut all = before.clone();
+            runner.add_to(&mut all, &pooled, Threads::One);
+            let mut on_all_cores = before.clone();
+            runner.add_to(&mut on_all_cores, &pooled, Threads::All);
+            assert_eq!(all, on_all_cores);
+            for head in 0..heads {
+                let of = |v: &[f32]| v.iter().skip(head).step_by(heads).copied().collect::<Vec<f32>>();
+                let mut one = of(&before);
+                runner.add_to_head(&mut one, &pooled, head, Threads::One);
+                assert_eq!(one, of(&all), "a head alone and among the others");
+                for ((fast, b), gain) in one.iter().zip(of(&before)).zip(slow(&n, &embedding, &pooled, head))
+                {
+                    let expected = f64::from(b) + gain;
+                    assert!((f64::from(*fast) - expected).abs() < 1e-4, "{heads} heads: {fast}, {expected}");
+                }
+            }
+        }
+    }
+
+    /// What makes ranks exact: the bank of the fold that a head has not seen changes nothing of what it says.
+    #[test]
+    fn no_head_looks_into_the_bank_of_its_own_fold() {
+        let mut rng = ChaCha8Rng::seed_from_u64(3);
+        let embedding = embedding();
+        let mut n = neighbours(3, &mut rng);
+        let pooled = random(embedding.pooled_len(), &mut rng);
+        let evidence = |n: &Neighbours| {
+            let mut logits = vec![0.0; embedding.positions() * 3];
+            let runner = NeighbourRunner::new(n, WEIGHT, &embedding).unwrap();
+            runner.add_to(&mut logits, &pooled, Threads::One);
+            logits
+        };
+        let before = evidence(&n);
+        // The picture's own patches: every head that may look finds a distance of 0.
+        let bank = &mut n.banks[1];
+        let mut features = CoarseGrid::new(&embedding).features(&pooled);
+        bank.scale.apply(&mut features);
+        bank.rows = features.into();
+        let after = evidence(&n);
+        for (before, after) in before.chunks(3).zip(after.chunks(3)) {
+            assert_eq!(before[1], after[1]);
+            assert!(after[0].abs() < 0.01 && after[2].abs() < 0.01 && before[0] > 0.1 && before[2] > 0.1);
+        }
+    }
+}

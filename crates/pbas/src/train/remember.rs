@@ -24,8 +24,11 @@ const LEAST_DEVIATION: f64 = 0.02;
 /// What is left of a fold once its bank is chosen.
 struct Remembered {
     bank: Bank,
-    /// Patches outside the bank, as they come from the network, `[n, dim]`.
-    others: Vec<f32>,
+    /// Any patches, as they come from the network, `[n, dim]`: the bank holds the most unlike ones, so without them distances look too
+    /// much alike.
+    any: Vec<f32>,
+    /// Patches outside the bank.
+    outside: Vec<f32>,
 }
 
 /// Chooses the banks of a view. `folds` holds the pictures of each; `positions` says where on the coarse grid patches count.
@@ -63,10 +66,14 @@ pub(super) fn remember(
         let kept = coreset(&scaled, dim, (settings.rows / folds.len()).max(1), &mut rng);
         let half = |v: f32| f16::from_f32(v.clamp(f16::MIN.to_f32(), f16::MAX.to_f32())).to_f32();
         let rows: Vec<f32> = kept.iter().flat_map(|&i| &scaled[i * dim..][..dim]).map(|&v| half(v)).collect();
-        let left: Vec<usize> = (0..pool.len() / dim).filter(|i| kept.binary_search(i).is_err()).collect();
-        let left = left.iter().step_by(left.len().div_ceil(UNIT_SAMPLE).max(1));
-        let others = left.flat_map(|&i| &pool[i * dim..][..dim]).copied().collect();
-        Remembered { bank: Bank { scale, rows: rows.into() }, others }
+        let sample = |from: Vec<usize>| -> Vec<f32> {
+            let every = from.len().div_ceil(UNIT_SAMPLE).max(1);
+            from.iter().step_by(every).flat_map(|&i| &pool[i * dim..][..dim]).copied().collect()
+        };
+        let all = 0..pool.len() / dim;
+        let outside = sample(all.clone().filter(|i| kept.binary_search(i).is_err()).collect());
+        let any = sample(all.collect());
+        Remembered { bank: Bank { scale, rows: rows.into() }, any, outside }
     };
     let folds: Vec<Remembered> = folds.iter().enumerate().map(of_fold).collect();
     let deviations = deviations(&folds)?;
@@ -80,7 +87,7 @@ fn deviations(folds: &[Remembered]) -> Result<Vec<f64>> {
     let packed = folds.iter().map(|f| PackedBank::new(&f.bank.rows, dim)).collect::<Result<Vec<_>>>()?;
     // Count, sum and sum of squares of the distances of fold `from`'s patches to the bank of fold `to`.
     let moments = |from: usize, to: usize| {
-        let mut rows = folds[from].others.clone();
+        let mut rows = if from == to { folds[from].outside.clone() } else { folds[from].any.clone() };
         folds[to].bank.scale.apply(&mut rows);
         let distances = packed[to].distances(&rows, Threads::All);
         distances.iter().fold([0.0; 3], |[n, s, q], &d| {
@@ -102,4 +109,31 @@ fn deviations(folds: &[Remembered]) -> Result<Vec<f64>> {
         variance.sqrt().max(LEAST_DEVIATION * (dim as f64).sqrt())
     };
     Ok((0..count).map(of_head).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::head::FeatureScale;
+
+    fn fold(bank: f32, outside: &[f32]) -> Remembered {
+        let scale = FeatureScale { mean: vec![0.0], deviation: vec![1.0] };
+        let any = outside.iter().rev().copied().collect();
+        Remembered { bank: Bank { scale, rows: vec![bank].into() }, any, outside: outside.to_vec() }
+    }
+
+    #[test]
+    fn a_unit_comes_from_the_folds_that_a_head_has_seen() {
+        // Head 0 has seen folds 1 and 2: distances 10, 12 (of fold 1 to 20) and 4, 8 (of fold 2 to 14).
+        let folds = [fold(1000.0, &[-500.0]), fold(14.0, &[10.0, 8.0]), fold(20.0, &[18.0, 22.0])];
+        let found = deviations(&folds).unwrap();
+        let (mean, n) = ((10.0 + 12.0 + 4.0 + 8.0) / 4.0, 4.0);
+        let expected = [10.0f64, 12.0, 4.0, 8.0].iter().map(|d| (d - mean).powi(2) / n).sum::<f64>().sqrt();
+        assert!((found[0] - expected).abs() < 1e-3, "{found:?}, {expected}");
+        // A single fold measures its own patches outside the bank.
+        let single = deviations(&[fold(1.0, &[2.0, 5.0])]).unwrap();
+        assert!((single[0] - 1.5).abs() < 1e-6);
+        assert_eq!(deviations(&[fold(1.0, &[1.0, 1.0])]).unwrap(), [LEAST_DEVIATION], "copies");
+        assert_eq!(deviations(&[fold(1.0, &[])]).unwrap(), [LEAST_DEVIATION], "nothing outside the bank");
+    }
 }

@@ -1,0 +1,201 @@
+#!/usr/bin/env python3
+"""Compares ways to join the distance to remembered good patches with what the heads say: image and pixel AUROC by rule, over seeds.
+
+    cargo build --release -p pbas --example evidence
+    python3 bench/fusion.py DATA_FOLDER EVIDENCE_FOLDER [--sets a,b] [--seeds 0,1,2] [--rows 2000] [--random]
+
+For each set and seed the example `evidence` trains once and writes the heads' logits and the features of every picture to EVIDENCE_FOLDER (kept, and used
+again); distances are computed here as `crates/pbas/src/neighbours` and `train/remember.rs` do: by fold, on the grid of the second feature layer, to a coreset
+of --rows patches over all folds (--random: to random ones). Needs numpy and Pillow. Test labels are seen here, by a person who chooses a rule for all sets;
+never by training.
+"""
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy
+from PIL import Image
+
+from common import sets_of
+from recipes import EVIDENCE, auroc, highest, load, rarity
+
+CHANNELS = [40, 112, 192]  # Of the layers stride8, stride16 and stride32.
+POOL, UNIT_SAMPLE, PROJECTED = 50_000, 1_000, 64
+SIDE = 128  # Pixel figures are taken on maps of this side.
+
+
+def linear(source, target):
+    """[target, source]: means over cells where it gets coarser, else bilinear with half-pixel centres."""
+    matrix = numpy.zeros((target, source), numpy.float32)
+    for i in range(target):
+        if source > target:
+            low, high = i * source // target, -(-(i + 1) * source // target)
+            matrix[i, low:high] = 1 / (high - low)
+        else:
+            at = min(max((i + 0.5) * source / target - 0.5, 0), source - 1)
+            low = int(at)
+            matrix[i, low] += 1 - (at - low)
+            matrix[i, min(low + 1, source - 1)] += at - low
+    return matrix
+
+
+def resample(maps, to):
+    """[n, h, w, c] -> [n, to, to, c]."""
+    maps = numpy.einsum("yh,nhwc->nywc", linear(maps.shape[1], to), maps, optimize=True)
+    return numpy.einsum("xw,nywc->nyxc", linear(maps.shape[2], to), maps, optimize=True)
+
+
+def features(pooled, side):
+    """Pooled values [n, ...] of a view of `side` pixels -> [n, positions of the coarse grid, dim]."""
+    grids, at, parts = [-(-side // s) for s in (8, 16, 32)], 0, []
+    for g, c in zip(grids, CHANNELS):
+        parts.append(resample(pooled[:, at:at + g * g * c].reshape(-1, g, g, c).astype(numpy.float32), grids[1]))
+        at += g * g * c
+    return numpy.concatenate(parts, axis=3).reshape(len(pooled), -1, sum(CHANNELS))
+
+
+def coreset(rows, count, rng):
+    low = rows @ rng.standard_normal((rows.shape[1], PROJECTED), numpy.float32)
+    near, chosen, new = numpy.full(len(rows), numpy.inf, numpy.float32), [], int(rng.integers(len(rows)))
+    for _ in range(min(count, len(rows))):
+        chosen.append(new)
+        near = numpy.minimum(near, ((low - low[new]) ** 2).sum(axis=1))
+        new = int(near.argmax())
+    return chosen
+
+
+def nearest(x, bank):
+    half = 0.5 * (bank ** 2).sum(axis=1)
+    least = numpy.concatenate([(half - block @ bank.T).min(axis=1) for block in numpy.array_split(x, len(x) // 8192 + 1)])
+    return numpy.sqrt(numpy.maximum((x ** 2).sum(axis=1) + 2 * least, 0))
+
+
+def distances(pooled, side, fold, rows, seed, pick_random):
+    """[pictures, positions, heads]: least distance to the banks that a head may look into, in its own unit."""
+    rng, folds = numpy.random.default_rng(seed), int(fold.max()) + 1
+    banks, others = [], []
+    for f in range(folds):
+        pictures = numpy.where(fold == f)[0]
+        each = -(-POOL // folds // len(pictures))
+        pool = []
+        for p in pictures:
+            x = features(pooled[p:p + 1], side)[0]
+            pool.append(x[rng.permutation(len(x))[:each]])
+        pool = numpy.concatenate(pool)
+        mean, deviation = pool.mean(axis=0), pool.std(axis=0) + 1e-6
+        scaled = (pool - mean) / deviation
+        kept = rng.permutation(len(pool))[:rows // folds] if pick_random else coreset(scaled, rows // folds, rng)
+        banks.append((mean, deviation, scaled[kept]))
+        others.append(pool[::max(1, len(pool) // UNIT_SAMPLE)])
+    def of_bank(x, bank):
+        return nearest((x - bank[0]) / bank[1], bank[2])
+    found = []
+    for batch in numpy.array_split(numpy.arange(len(pooled)), len(pooled) // 16 + 1):
+        x = features(pooled[batch], side)
+        flat = x.reshape(-1, x.shape[2])
+        found.append(numpy.stack([of_bank(flat, b).reshape(len(batch), -1) for b in banks], axis=2))
+    found = numpy.concatenate(found)
+    result = []
+    for h in range(folds):
+        seen = [f for f in range(folds) if f != h]
+        unit = numpy.concatenate([of_bank(others[f], banks[t]) for f in seen for t in seen if f != t]).std()
+        result.append(found[:, :, seen].min(axis=2) / unit)
+    return numpy.stack(result, axis=2)
+
+
+def blur(maps, sigma):
+    reach = int(3 * sigma + 0.5)
+    kernel = numpy.exp(-numpy.arange(-reach, reach + 1) ** 2 / (2 * sigma ** 2))
+    for axis in (1, 2):
+        pad = [(reach, reach) if a == axis else (0, 0) for a in range(3)]
+        wide = numpy.pad(maps, pad, mode="reflect")
+        maps = sum(k * wide.take(range(i, i + SIDE), axis=axis) for i, k in enumerate(kernel / kernel.sum()))
+    return maps
+
+
+def masks(folder, pictures):
+    """[test pictures, SIDE, SIDE], or None where the set has none."""
+    found = []
+    for p in pictures:
+        if p["label"] == 0:
+            found.append(numpy.zeros((SIDE, SIDE), bool))
+            continue
+        stem = folder / "ground_truth" / Path(p["name"].removeprefix("test/")).with_suffix("")
+        files = [f for f in (Path(f"{stem}_mask.png"), Path(f"{stem}.png")) if f.exists()]
+        if not files:
+            return None
+        found.append(numpy.array(Image.open(files[0]).convert("L").resize((SIDE, SIDE), Image.NEAREST)) > 127)
+    return numpy.stack(found)
+
+
+def rules(about, tensor, rows, seed, pick_random, folder):
+    pictures, sides = about["pictures"], [h for h, _ in about["sizes"]]
+    fold = numpy.array([-1 if p.get("unseen_by") is None else p["unseen_by"] for p in pictures])
+    test = numpy.array([p["split"] == "test" for p in pictures])
+    labels, heads = numpy.array([p.get("label", 0) == 1 for p in pictures]), int(fold.max()) + 1
+    logits = [tensor(f"logits.{v}") for v in range(len(sides))]
+    coarse = [distances(tensor(f"pooled.{v}"), side, fold, rows, 100 * seed + v, pick_random) for v, side in enumerate(sides)]
+    near = []
+    for d, l in zip(coarse, logits):
+        a, b = (round(x.shape[1] ** 0.5) for x in (d, l))
+        near.append(resample(d.reshape(len(d), a, a, -1), b).reshape(l.shape))
+
+    def image(values):
+        total = sum(side / max(sides) * highest(v, 0.003) for v, side in zip(values, sides))
+        ranked = numpy.stack([rarity(total[fold == h, h], total[:, h]) for h in range(heads)], axis=1)
+        return auroc(labels[test], numpy.median(ranked, axis=1)[test])
+
+    truth = masks(folder, [p for p, t in zip(pictures, test) if t])
+
+    def pixels(values):
+        total = 0
+        for v, side in zip(values, sides):
+            unseen = [v[fold == h][:, :, h] for h in range(heads)]
+            on_scale = sum((v[test][:, :, h] - u.mean()) / u.std() for h, u in enumerate(unseen)) / heads
+            grid = round(v.shape[1] ** 0.5)
+            total = total + blur(resample(on_scale.reshape(-1, grid, grid, 1), SIDE)[:, :, :, 0], 4 * SIDE / side)
+        return auroc(truth.ravel(), total.ravel())
+
+    ways = {"heads alone": logits, "distance alone": near}
+    for weight in (0.5, 1, 1.5, 2, 3):
+        ways[f"logit + {weight} distance"] = [l + weight * n for l, n in zip(logits, near)]
+    return {name: (image(v), pixels(v) if truth is not None else None) for name, v in ways.items()}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("evidence", type=Path)
+    parser.add_argument("--sets")
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--rows", type=int, default=2000)
+    parser.add_argument("--random", action="store_true")
+    args = parser.parse_args()
+    sets, table = sets_of(args.data, args.sets), {}
+    args.evidence.mkdir(parents=True, exist_ok=True)
+    for name in sets:
+        for seed in map(int, args.seeds.split(",")):
+            path = args.evidence / f"{name}.{seed}.features.safetensors"
+            if not path.exists():
+                settings = json.dumps({"seed": seed, "features": True})
+                part = path.with_suffix(".part")
+                subprocess.run([EVIDENCE, args.data / name, part, settings], check=True)
+                part.rename(path)
+            about, tensor = load(path)
+            for rule, found in rules(about, tensor, args.rows, seed, args.random, args.data / name).items():
+                table.setdefault(rule, {}).setdefault(name, []).append(found)
+            print(f"{name}, seed {seed}", file=sys.stderr, flush=True)
+
+    def show(found):
+        images, pixels = zip(*found)
+        return f"{numpy.mean(images):.3f}" + (f" / {numpy.mean(pixels):.3f}" if None not in pixels else "")
+    print("| rule | " + " | ".join(sets) + " | mean |\n|" + " --- |" * (len(sets) + 2))
+    for rule, of_sets in table.items():
+        mean = numpy.mean([numpy.mean([i for i, _ in of_sets[s]]) for s in sets])
+        print(f"| {rule} | " + " | ".join(show(of_sets[s]) for s in sets) + f" | {mean:.4f} |")
+
+
+if __name__ == "__main__":
+    main()
