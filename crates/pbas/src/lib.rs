@@ -79,4 +79,5 @@ pub mod view;
 pub mod words;
 
 pub use error::{Error, ErrorKind, Result};
+pub use pbas_nn::Precision;
 pub use pbas_nn::linalg::Threads;

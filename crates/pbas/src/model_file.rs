@@ -463,7 +463,12 @@ fn pattern_features(model: &Model) -> Result<(PatchEmbedding, Vec<f32>)> {
         *v = ((x * 37 + y * 91 + c * 53 + x * y % 29 * 7) % 256) as f32 / 128.0 - 1.0;
     }
     let names: Vec<&str> = model.settings.feature_layers.iter().map(String::as_str).collect();
-    let plan = Plan::new(model.backbone.graph.select(&names)?, PATTERN_SIDE, PATTERN_SIDE)?;
+    let plan = Plan::new(
+        model.backbone.graph.select(&names)?,
+        PATTERN_SIDE,
+        PATTERN_SIDE,
+        model.settings.precision,
+    )?;
     let mut workspace = Workspace::default();
     plan.run(&mut workspace, &input, Threads::One)?;
     let embedding = PatchEmbedding::new(&plan.output_shapes().collect::<Vec<_>>(), model.settings.pooling)?;

@@ -17,6 +17,7 @@ use pbas::error::chain;
 use pbas::image::{DecodeOptions, Rgb8, read_rgb};
 use pbas::preprocess::{Fit, Geometry, InputSize, Normalization};
 use pbas::{Error, ErrorKind};
+use pbas_nn::Precision;
 use pbas_nn::engine::cpu::{Plan, Workspace};
 use pbas_nn::engine::reference;
 use pbas_nn::graph::{Op, Padding};
@@ -80,7 +81,7 @@ fn pillow_resample(data: &[u8], source: usize, inner: usize, target: usize) -> V
 
 /// All named outputs `[height, width, channels]` of the CPU engine.
 fn run(backbone: &Backbone, input: &[f32], side: usize) -> Vec<(String, Shape, Vec<f32>)> {
-    let plan = Plan::new(backbone.graph.clone(), side, side).unwrap();
+    let plan = Plan::new(backbone.graph.clone(), side, side, Precision::F32).unwrap();
     let mut workspace = Workspace::default();
     plan.run(&mut workspace, input, Threads::All).unwrap();
     let names = backbone.graph.outputs().iter().map(|(name, _)| name.clone());
@@ -260,7 +261,7 @@ fn embedded_network_has_the_documented_feature_layers() {
     assert_eq!(backbone.feature_layers(), ["stride4", "stride8", "stride16", "stride32"]);
     let layers = backbone.graph.select(&backbone.feature_layers()).unwrap();
     // An odd size: "same" padding rounds up.
-    let plan = Plan::new(layers, SIDE, 289).unwrap();
+    let plan = Plan::new(layers, SIDE, 289, Precision::F32).unwrap();
     let found: Vec<_> = plan.output_shapes().map(|s| (s.height, s.width, s.channels)).collect();
     assert_eq!(found, [(72, 73, 24), (36, 37, 40), (18, 19, 112), (9, 10, 192)]);
     let e = backbone.graph.select(&["stride8", "layer2"]).unwrap_err().to_string();
@@ -311,7 +312,7 @@ fn variants_are_recognised_by_their_tensors() {
         let backbone = Backbone::from_tensors(&tensors).unwrap();
         assert_eq!(backbone.info.name, name);
         let layers = backbone.graph.select(&["stride4", "stride8", "stride16", "stride32"]).unwrap();
-        let plan = Plan::new(layers, 64, 64).unwrap();
+        let plan = Plan::new(layers, 64, 64, Precision::F32).unwrap();
         assert_eq!(plan.output_shapes().map(|s| s.channels).collect::<Vec<_>>(), channels, "{name}");
     }
 }
@@ -337,8 +338,13 @@ fn padding_is_that_of_the_size_of_training() {
         let found: Vec<Padding> = windows.filter(|w| w.stride == 2).map(|w| w.padding).collect();
         assert_eq!(found, expected, "{}", backbone.info.name);
         for side in [288usize, 289, 301, 65] {
-            let plan =
-                Plan::new(backbone.graph.select(&["stride4", "stride32"]).unwrap(), side, side).unwrap();
+            let plan = Plan::new(
+                backbone.graph.select(&["stride4", "stride32"]).unwrap(),
+                side,
+                side,
+                Precision::F32,
+            )
+            .unwrap();
             let found: Vec<usize> = plan.output_shapes().map(|s| s.height).collect();
             assert_eq!(found, [side.div_ceil(4), side.div_ceil(32)], "{} at {side}", backbone.info.name);
         }

@@ -9,6 +9,7 @@ use pbas::ErrorKind;
 use pbas::backbone::Backbone;
 use pbas::image::{DecodeOptions, read_rgb};
 use pbas::preprocess::{Fit, Geometry, InputSize, Normalization};
+use pbas_nn::Precision;
 use pbas_nn::engine::cpu::{Plan, Workspace};
 use pbas_nn::linalg::Threads;
 use pbas_nn::weights::{self, NamedTensors, Tensor};
@@ -27,7 +28,7 @@ fn golden_bottleneck_network() {
     let picture = read_rgb(&folder().join("picture.png"), &DecodeOptions::default()).unwrap();
     let geometry = Geometry { fit: Fit::Crop { resize: SIDE }, size: InputSize::square(SIDE) };
     let input = Normalization::IMAGENET.to_nhwc(&geometry.apply(&picture).unwrap().0);
-    let plan = Plan::new(backbone.graph.clone(), SIDE, SIDE).unwrap();
+    let plan = Plan::new(backbone.graph.clone(), SIDE, SIDE, Precision::F32).unwrap();
     let mut workspace = Workspace::default();
     plan.run(&mut workspace, &input, Threads::All).unwrap();
     let golden = Golden::open("resnet_bottleneck_w8.features");
@@ -64,7 +65,7 @@ fn networks_are_recognised_by_their_tensors() {
     ] {
         let backbone = Backbone::from_tensors(&shape.random(1)).unwrap();
         assert_eq!(backbone.info.name, name);
-        let plan = Plan::new(backbone.graph.clone(), 64, 96).unwrap();
+        let plan = Plan::new(backbone.graph.clone(), 64, 96, Precision::F32).unwrap();
         let found: Vec<_> = plan.output_shapes().map(|s| (s.height, s.width, s.channels)).collect();
         let expected: Vec<_> = (2..).zip(&channels).map(|(n, &c)| (64 >> n, 96 >> n, c)).collect();
         assert_eq!(found, expected, "{name}");

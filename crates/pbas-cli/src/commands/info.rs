@@ -76,7 +76,7 @@ fn views(model: &Model) -> Result<Vec<ViewFacts>> {
     let facts = model.views.iter().map(|view| {
         let s = &model.settings;
         let geometry = Geometry { fit: s.fit, size: view.size };
-        let extractor = Extractor::new(&model.backbone, geometry, &s.feature_layers, s.pooling)?;
+        let extractor = Extractor::new(&model.backbone, geometry, &s.feature_layers, s.pooling, s.precision)?;
         Ok(ViewFacts {
             width: view.size.width,
             height: view.size.height,

@@ -1,11 +1,12 @@
 //! Depthwise windows over a padded map: `out[y, x, c] = clamp(bias[c] + sum w[ky, kx, c] map[y s + ky, x s + kx, c])`.
 //!
 //! Several neighbouring outputs of a block of channels are summed in registers, so that each weight is loaded once for
-//! all of them. Padding is part of the map: no output needs a case of its own.
+//! all of them. Padding is part of the map: no output needs a case of its own. Sums are float32; outputs may be bfloat16, for a product that
+//! reads them.
 
 use super::Aligned;
 use crate::graph::Activation;
-use crate::simd::{Isa, Kernel, Vector};
+use crate::simd::{Isa, Number, PairKernel, PairVector};
 
 /// Vectors of a block of channels.
 const BLOCK_VECTORS: usize = 2;
@@ -84,11 +85,11 @@ impl PackedDepthwise {
     ///
     /// # Panics
     /// If there is no such block, or a window or an output would lie outside its slice.
-    pub(crate) fn row(
+    pub(crate) fn row<T: Number>(
         &self,
         block: usize,
         map: &Padded<'_>,
-        out: &mut [f32],
+        out: &mut [T],
         out_stride: usize,
         count: usize,
         activation: Activation,
@@ -123,12 +124,12 @@ impl PackedDepthwise {
         };
         // SAFETY: all windows and outputs lie inside their slices (asserted above); `out` is borrowed uniquely; the block's
         // weights were laid out by `new` for this set, which is only made for processors that have it.
-        unsafe { self.isa.run(row) };
+        unsafe { self.isa.run_pairs(row) };
     }
 }
 
 /// Neighbouring outputs of one block of channels.
-struct Row {
+struct Row<T> {
     src: *const f32,
     row_stride: usize,
     column_stride: usize,
@@ -137,7 +138,7 @@ struct Row {
     kernel: usize,
     weight: *const f32,
     bias: *const f32,
-    out: *mut f32,
+    out: *mut T,
     out_stride: usize,
     low: f32,
     high: f32,
@@ -148,10 +149,10 @@ struct Row {
 
 /// Sound where the weights and biases are those of a block of such vectors, all of [`BLOCK_VECTORS`] if `full`, else one, and
 /// the windows and outputs of `count` positions are valid.
-impl Kernel for Row {
+impl<T: Number> PairKernel for Row<T> {
     // SAFETY: see above.
     #[inline(always)]
-    unsafe fn run<V: Vector>(self) {
+    unsafe fn run<V: PairVector>(self) {
         let mut x = 0;
         while x < self.count {
             let tile = if self.count - x >= TILE { TILE } else { 1 };
@@ -169,13 +170,13 @@ impl Kernel for Row {
     }
 }
 
-impl Row {
+impl<T: Number> Row<T> {
     /// Outputs `x .. x + XT`, of `NV` vectors of channels.
     ///
     /// # Safety
     /// As the kernel, for these outputs.
     #[inline(always)]
-    unsafe fn outputs<V: Vector, const XT: usize, const NV: usize>(&self, x: usize) {
+    unsafe fn outputs<V: PairVector, const XT: usize, const NV: usize>(&self, x: usize) {
         // SAFETY: the caller's.
         unsafe {
             let (src, out) = (self.src.add(x * self.step), self.out.add(x * self.out_stride));
@@ -198,7 +199,7 @@ impl Row {
             let (low, high) = (V::splat(self.low), V::splat(self.high));
             for i in 0..XT {
                 for j in 0..NV {
-                    sums[i][j].clamp(low, high).store(out.add(i * self.out_stride + j * V::LANES));
+                    T::store(sums[i][j].clamp(low, high), out.add(i * self.out_stride + j * V::LANES));
                 }
             }
         }
