@@ -9,6 +9,7 @@ use pbas_nn::graph::{Activation, BatchNorm, Graph, Op, Padding, Window, fold_bat
 use pbas_nn::linalg::Threads;
 use pbas_nn::shape::{Shape, infer};
 use pbas_nn::simd::Isa;
+use pbas_nn::weights::Weights;
 
 fn agree(graph: &Graph, height: usize, width: usize, channels: usize) {
     let input = values(height * width * channels, 9);
@@ -130,6 +131,12 @@ fn depthwise_agrees_with_its_twin() {
     }
 }
 
+/// Weights of `fan` inputs and `to` outputs that keep the deviation of values.
+fn scaled(fan: usize, to: usize, seed: u32) -> Weights {
+    let scale = (3.0 / fan as f32).sqrt();
+    values(fan * to, seed).into_iter().map(|v| v * scale).collect::<Vec<_>>().into()
+}
+
 /// Inverted bottlenecks as compact networks have them, with and without what may be fused around the depthwise
 /// convolution, on maps large (bands of lines) and small (slices of channels).
 #[test]
@@ -137,7 +144,7 @@ fn fused_blocks_agree_with_their_twin() {
     let conv = |kernel, stride, from: usize, to: usize, seed, activation| Op::Conv2d {
         window: Window { kernel, stride, padding: Padding::Same },
         out_channels: to,
-        weight: values(kernel * kernel * from * to, seed).into(),
+        weight: scaled(kernel * kernel * from, to, seed),
         bias: values(to, seed + 1),
         activation,
     };
@@ -147,7 +154,7 @@ fn fused_blocks_agree_with_their_twin() {
             let stem = g.push("stem", conv(3, 2, 3, wide, 1, Activation::Relu6), &[0]).unwrap();
             let deep = |seed| Op::DepthwiseConv2d {
                 window: Window { kernel, stride, padding },
-                weight: values(kernel * kernel * wide, seed).into(),
+                weight: scaled(kernel * kernel, wide, seed),
                 bias: values(wide, seed + 1),
                 activation: Activation::Relu6,
             };
@@ -156,7 +163,7 @@ fn fused_blocks_agree_with_their_twin() {
             g.name_output("narrow", narrow).unwrap();
             let same = |seed| Op::DepthwiseConv2d {
                 window: Window { kernel: 3, stride: 1, padding: Padding::Same },
-                weight: values(9 * wide, seed).into(),
+                weight: scaled(9, wide, seed),
                 bias: values(wide, seed + 1),
                 activation: Activation::Relu6,
             };
@@ -178,16 +185,12 @@ fn fused_blocks_agree_with_their_twin() {
 /// Basic blocks of a residual network, on maps that tiles of two, three and four outputs a side fit, well or badly.
 #[test]
 fn residual_blocks_agree_with_their_twin() {
-    let conv = |kernel, stride, from: usize, to: usize, seed, activation| {
-        let fan = kernel * kernel * from;
-        let scale = (3.0 / fan as f32).sqrt();
-        Op::Conv2d {
-            window: Window { kernel, stride, padding: Padding::Even(kernel / 2) },
-            out_channels: to,
-            weight: values(fan * to, seed).into_iter().map(|v| v * scale).collect::<Vec<_>>().into(),
-            bias: values(to, seed + 1),
-            activation,
-        }
+    let conv = |kernel, stride, from: usize, to: usize, seed, activation| Op::Conv2d {
+        window: Window { kernel, stride, padding: Padding::Even(kernel / 2) },
+        out_channels: to,
+        weight: scaled(kernel * kernel * from, to, seed),
+        bias: values(to, seed + 1),
+        activation,
     };
     for (h, w) in [(18, 18), (36, 20), (5, 33), (2, 2), (1, 1), (47, 50)] {
         let mut g = Graph::new(16);
