@@ -9,6 +9,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use half::f16;
+use pbas_nn::Precision;
 use pbas_nn::engine::cpu::{Plan, Workspace};
 use pbas_nn::graph::Graph;
 use pbas_nn::linalg::Threads;
@@ -32,7 +33,9 @@ use crate::{Error, ErrorKind, Result};
 ///
 /// Version 3 is version 2 with a region of interest or a least area of regions among the settings. A model without them is written as
 /// version 2, which earlier programs read; those would pass over what they do not know, and see the whole picture.
-pub const FORMAT_VERSION: u32 = 3;
+///
+/// Version 4 has products in bfloat16 among the settings, with the same reason.
+pub const FORMAT_VERSION: u32 = 4;
 /// Oldest version that is read.
 const OLDEST_VERSION: u32 = 2;
 /// Largest file that is read.
@@ -44,14 +47,24 @@ const CHECKSUM_MARK: &[u8] = br#"\"crc32\":\""#;
 /// Side of the self-test's pattern.
 const PATTERN_SIDE: usize = 64;
 /// Largest difference of a self-test value, in units of 1 + its size: what other instruction sets may round
-/// differently, and far below what a damaged model gives.
-const SELF_TEST_TOLERANCE: f64 = 1e-3;
+/// differently, and far below what a damaged model gives. In bfloat16 a difference in the last bit of a float32 sum may become one in
+/// the eighth bit of what the next product reads.
+fn self_test_tolerance(precision: Precision) -> f64 {
+    match precision {
+        Precision::F32 => 1e-3,
+        Precision::Bf16 => 1e-2,
+    }
+}
 
 /// Version of the layout that a model is written in.
 #[must_use]
 pub fn format_version(model: &Model) -> u32 {
     let plain = model.settings.roi.is_none() && model.settings.min_area == 0;
-    if plain { OLDEST_VERSION } else { FORMAT_VERSION }
+    match (model.settings.precision, plain) {
+        (Precision::Bf16, _) => FORMAT_VERSION,
+        (Precision::F32, false) => 3,
+        (Precision::F32, true) => OLDEST_VERSION,
+    }
 }
 
 /// The JSON in the header.
@@ -110,7 +123,8 @@ pub fn save(model: &Model, path: &Path) -> Result<()> {
 /// An unreadable, damaged or later file, or a machine that computes otherwise.
 pub fn load(path: &Path) -> Result<Model> {
     let opened = open(path)?;
-    check_self_test(&self_test(&opened.model)?, &opened.self_test).map_err(|e| in_file(e, path))?;
+    check_self_test(&self_test(&opened.model)?, &opened.self_test, opened.precision())
+        .map_err(|e| in_file(e, path))?;
     Ok(opened.model)
 }
 
@@ -129,13 +143,21 @@ impl OpenedModel {
         self.model.decode_options()
     }
 
+    /// Numbers of the network's products, for which the model's threshold holds.
+    #[must_use]
+    pub fn precision(&self) -> Precision {
+        self.model.settings.precision
+    }
+
     /// Makes the model ready to judge pictures and runs its self-test, through the very weights that will judge.
     ///
     /// # Errors
     /// As [`load`] and [`Detector::new`].
     pub fn into_detector(self) -> Result<Detector> {
+        let precision = self.precision();
         let detector = Detector::new(self.model)?;
-        let found = folded_self_test(&detector).and_then(|found| check_self_test(&found, &self.self_test));
+        let found =
+            folded_self_test(&detector).and_then(|found| check_self_test(&found, &self.self_test, precision));
         found.map_err(|e| in_file(e, &self.path))?;
         Ok(detector)
     }
@@ -251,7 +273,7 @@ fn checksum_position(bytes: &[u8]) -> Option<usize> {
 /// As [`load`].
 pub fn from_bytes(bytes: &[u8], name: &str) -> Result<Model> {
     let (model, expected) = read(&bytes.to_vec().into(), name)?;
-    check_self_test(&self_test(&model)?, &expected)?;
+    check_self_test(&self_test(&model)?, &expected, model.settings.precision)?;
     Ok(model)
 }
 
@@ -266,13 +288,13 @@ fn read(bytes: &FileBytes, name: &str) -> Result<(Model, Vec<f64>)> {
         serde_json::from_str::<serde_json::Value>(json).ok().and_then(|v| v["format_version"].as_u64());
     if let Some(version) = version.filter(|&v| v < u64::from(OLDEST_VERSION)) {
         return Err(Error::unsupported(format!(
-            "expected model format {OLDEST_VERSION} or {FORMAT_VERSION}, found {version}: it was made by an earlier pbas, whose threshold held less"
+            "expected model format {OLDEST_VERSION} to {FORMAT_VERSION}, found {version}: it was made by an earlier pbas, whose threshold held less"
         ))
         .with_hint("train again from the same pictures"));
     }
     if let Some(version) = version.filter(|&v| v > u64::from(FORMAT_VERSION)) {
         return Err(Error::unsupported(format!(
-            "expected model format {OLDEST_VERSION} or {FORMAT_VERSION}, found {version}: it was made by a later pbas"
+            "expected model format {OLDEST_VERSION} to {FORMAT_VERSION}, found {version}: it was made by a later pbas"
         ))
         .with_hint("use the version of pbas that made the model, or a later one"));
     }
@@ -478,8 +500,9 @@ fn pattern_features(model: &Model) -> Result<(PatchEmbedding, Vec<f32>)> {
     Ok((embedding, pooled))
 }
 
-fn check_self_test(found: &[f64], expected: &[f64]) -> Result<()> {
-    let close = |f: &f64, e: &f64| (f - e).abs() <= SELF_TEST_TOLERANCE * (1.0 + e.abs());
+fn check_self_test(found: &[f64], expected: &[f64], precision: Precision) -> Result<()> {
+    let tolerance = self_test_tolerance(precision);
+    let close = |f: &f64, e: &f64| (f - e).abs() <= tolerance * (1.0 + e.abs());
     if found.len() == expected.len() && found.iter().zip(expected).all(|(f, e)| close(f, e)) {
         return Ok(());
     }

@@ -11,7 +11,7 @@ use pbas::preprocess::{Fit, Geometry};
 use pbas::roi::Roi;
 use pbas::settings::{Batch, CenterRule, Length, Preset, Scoring};
 use pbas::words::{counted, percent};
-use pbas::{Error, ErrorKind, Result};
+use pbas::{Error, ErrorKind, Isa, Precision, Result};
 use serde_json::json;
 
 use crate::args::Info;
@@ -106,6 +106,7 @@ fn as_json(path: &Path, size: u64, model: &Model, views: &[ViewFacts]) -> serde_
         "path": path.display().to_string(),
         "bytes": size,
         "format_version": model_file::format_version(model),
+        "precision": model.settings.precision,
         "backbone": model.backbone.info,
         "settings": model.settings,
         "views": views.iter().zip(&model.views).map(of_view).collect::<Vec<_>>(),
@@ -130,6 +131,7 @@ fn as_text(path: &Path, size: u64, model: &Model, views: &[ViewFacts]) -> String
         ("  licence", b.licence.clone()),
         ("  sha256", b.weights_sha256.clone()),
         ("  layers", s.feature_layers.join(", ")),
+        ("precision", precision(s.precision)),
     ];
     for v in views {
         let text = format!(
@@ -180,6 +182,17 @@ fn as_text(path: &Path, size: u64, model: &Model, views: &[ViewFacts]) -> String
         ));
     }
     lines.iter().map(|(name, text)| format!("{name:<12} {text}\n")).collect()
+}
+
+/// A precision in words.
+fn precision(precision: Precision) -> String {
+    let imitated = match Isa::current() {
+        Ok(isa) if precision == Precision::Bf16 && !isa.has_bf16() => {
+            ", imitated: this processor has no instructions for it"
+        }
+        _ => "",
+    };
+    format!("{precision}{imitated}")
 }
 
 /// A region of interest in words.

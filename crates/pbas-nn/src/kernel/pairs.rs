@@ -53,34 +53,37 @@ impl PairKernel for Gather<'_> {
         const { assert!(V::LANES <= 2 * SLACK) };
         let Self { left, channels, pairs, to } = self;
         let (data, end) = (left.data.as_ptr(), left.data.len());
+        let reach = (left.taps - 1) * left.tap_stride + channels.next_multiple_of(V::LANES);
         let mut sources = left.rows.walk();
         for row in 0..left.count {
             let source = sources.next();
-            // SAFETY: a row of results lies inside what the type vouches for.
-            let mut to = unsafe { to.add(row * 2 * pairs) };
-            for tap in 0..left.taps {
-                let from = source + tap * left.tap_stride;
-                let mut c = 0;
-                while c < channels {
-                    // SAFETY: values are read inside the data. Whole vectors may write beyond the run, what the next run or row writes over; at
-                    // the very end there is room for one.
-                    unsafe {
-                        if from + c + V::LANES <= end {
-                            V::load(data.add(from + c)).store_bf16(to.add(c));
-                        } else {
-                            for c in c..channels.min(c + V::LANES) {
-                                to.add(c).write(round(*data.add(from + c)));
-                            }
+            // SAFETY: values are read inside the data: in whole vectors where these end there, too. Vectors may write beyond the run, what the
+            // next run or row writes over; at the very end there is room for one.
+            unsafe {
+                let mut to = to.add(row * 2 * pairs);
+                if source + reach <= end {
+                    for tap in 0..left.taps {
+                        let from = data.add(source + tap * left.tap_stride);
+                        V::load(from).store_bf16(to);
+                        let mut c = V::LANES;
+                        while c < channels {
+                            V::load(from.add(c)).store_bf16(to.add(c));
+                            c += V::LANES;
                         }
+                        to = to.add(channels);
                     }
-                    c += V::LANES;
+                } else {
+                    for tap in 0..left.taps {
+                        let from = data.add(source + tap * left.tap_stride);
+                        for c in 0..channels {
+                            to.add(c).write(round(*from.add(c)));
+                        }
+                        to = to.add(channels);
+                    }
                 }
-                // SAFETY: as above.
-                to = unsafe { to.add(channels) };
-            }
-            if left.taps * channels % 2 == 1 {
-                // SAFETY: the second number of the row's last pair.
-                unsafe { to.write(bf16::ZERO) };
+                if left.taps * channels % 2 == 1 {
+                    to.write(bf16::ZERO); // The second number of the row's last pair.
+                }
             }
         }
     }

@@ -53,6 +53,15 @@ pub(super) struct Project {
     pub activation: Activation,
 }
 
+/// Some lines of the padded widened map.
+struct Lines<'a> {
+    data: &'a [f32],
+    /// Which of them is the uppermost.
+    first: usize,
+    /// How many there are; below the last follows the first.
+    rows: usize,
+}
+
 impl Block {
     /// Runs the block; `shared` is memory that may grow.
     pub(super) fn run(
@@ -103,39 +112,42 @@ impl Block {
         with_scratch(held * wide + middle_len + rows_len, |scratch| {
             let (window, scratch) = scratch.split_at_mut(held * wide);
             let (middle, rows) = scratch.split_at_mut(middle_len);
-            // Lines `first .. first + ready` of the padded map are in the window.
-            let (mut first, mut ready) = (range.start * s, 0);
+            // Lines of the padded map up to `ready` are in the window; line `y` is its line `y % held`.
+            let mut ready = range.start * s;
             for y in range.clone().step_by(band) {
                 let count = band.min(range.end - y);
                 let from = y * s;
-                let kept = (first + ready).saturating_sub(from);
-                window.copy_within((ready - kept) * wide..ready * wide, 0);
-                let need = (count - 1) * s + k;
-                let fresh = &mut window[kept * wide..need * wide];
-                match &self.expand {
-                    Some(expand) => {
-                        let range = from + kept..from + need;
-                        let left = expand.ready(self.source(expand, src, &range), rows);
-                        self.widen(expand, 0..expand.packed.panels(), &left, range, fresh);
-                    }
-                    None => {
-                        for (y, row) in (from + kept..from + need).zip(fresh.chunks_exact_mut(wide)) {
-                            p.write_row(src, y, row);
+                let to = from + (count - 1) * s + k;
+                ready = ready.max(from);
+                while ready < to {
+                    // As many lines as follow each other in the window.
+                    let at = ready % held;
+                    let fresh = ready..to.min(ready + held - at);
+                    let lines = &mut window[at * wide..(at + fresh.len()) * wide];
+                    ready = fresh.end;
+                    match &self.expand {
+                        Some(expand) => {
+                            let left = expand.ready(self.source(expand, src, &fresh), rows);
+                            self.widen(expand, 0..expand.packed.panels(), &left, fresh, lines);
+                        }
+                        None => {
+                            for (y, row) in fresh.zip(lines.chunks_exact_mut(wide)) {
+                                p.write_row(src, y, row);
+                            }
                         }
                     }
                 }
-                (first, ready) = (from, need);
-
+                let lines = Lines { data: window, first: from % held, rows: held };
                 let at = (y - range.start) * out_line..(y - range.start + count) * out_line;
                 let Some(project) = &self.project else {
-                    self.windows(window, &mut out[at], count);
+                    self.windows(&lines, &mut out[at], count);
                     continue;
                 };
                 let middle = &mut middle[..self.middle_len(count * narrow)];
                 if project.packed.has_pairs() {
-                    self.windows(window, bytemuck::cast_slice_mut::<f32, bf16>(middle), count);
+                    self.windows(&lines, bytemuck::cast_slice_mut::<f32, bf16>(middle), count);
                 } else {
-                    self.windows(window, middle, count);
+                    self.windows(&lines, middle, count);
                 }
                 let left = Left::dense(middle, count * width, project.packed.inputs());
                 let residual = residual.map(|r| &r[at.clone()]);
@@ -202,14 +214,20 @@ impl Block {
     }
 
     /// `count` lines of the depthwise convolution from the padded lines that they reach.
-    fn windows<T: Number>(&self, lines: &[f32], out: &mut [T], count: usize) {
+    fn windows<T: Number>(&self, lines: &Lines<'_>, out: &mut [T], count: usize) {
         let (c, width) = (self.middle.channels, self.middle.width);
         let line = self.padding.width * c;
         let block = self.depthwise.block();
         let stride = self.window.stride;
         let run = |b: usize, y: usize, x: usize, n: usize, out: &mut [T]| {
-            let at = y * stride * line + x * stride * c + b * block;
-            let map = Padded { data: &lines[at..], row_stride: line, column_stride: c, stride };
+            let map = Padded {
+                data: &lines.data[x * stride * c + b * block..],
+                row_stride: line,
+                first: (lines.first + y * stride) % lines.rows,
+                rows: lines.rows,
+                column_stride: c,
+                stride,
+            };
             let to = (y * width + x) * c + b * block;
             self.depthwise.row(b, &map, &mut out[to..], c, n, self.activation);
         };
@@ -288,8 +306,8 @@ impl Block {
         let (panel, stride) = (self.depthwise.block(), self.window.stride);
         let line = self.padding.width * panel;
         for (y, out) in out.chunks_exact_mut(self.middle.width * panel).enumerate() {
-            let data = &wide[y * stride * line..];
-            let map = Padded { data, row_stride: line, column_stride: panel, stride };
+            let (first, rows) = (y * stride, self.padding.height);
+            let map = Padded { data: wide, row_stride: line, first, rows, column_stride: panel, stride };
             self.depthwise.row(i, &map, out, panel, self.middle.width, self.activation);
         }
     }
