@@ -33,6 +33,8 @@ const TOLERANCE_F16: f64 = 3e-2;
 /// Root of the mean squared difference that one grey level here and there makes. Measured: 4.2e-3,
 /// most of it float16.
 const TOLERANCE_ROAD: f64 = 1e-2;
+/// The same with products in bfloat16: mean of the squared differences, in deviations.
+const TOLERANCE_BF16: f64 = 4e-2;
 /// Side of the golden files' input.
 const SIDE: usize = 288;
 /// They hold every third row and column.
@@ -81,7 +83,16 @@ fn pillow_resample(data: &[u8], source: usize, inner: usize, target: usize) -> V
 
 /// All named outputs `[height, width, channels]` of the CPU engine.
 fn run(backbone: &Backbone, input: &[f32], side: usize) -> Vec<(String, Shape, Vec<f32>)> {
-    let plan = Plan::new(backbone.graph.clone(), side, side, Precision::F32).unwrap();
+    run_in(Precision::F32, backbone, input, side)
+}
+
+fn run_in(
+    precision: Precision,
+    backbone: &Backbone,
+    input: &[f32],
+    side: usize,
+) -> Vec<(String, Shape, Vec<f32>)> {
+    let plan = Plan::new(backbone.graph.clone(), side, side, precision).unwrap();
     let mut workspace = Workspace::default();
     plan.run(&mut workspace, input, Threads::All).unwrap();
     let names = backbone.graph.outputs().iter().map(|(name, _)| name.clone());
@@ -168,6 +179,14 @@ fn golden_embedded_network() {
     compare(&backbone, &Golden::open("efficientnet_lite0"), 6, TOLERANCE_F16);
 }
 
+/// Feature layers and their tensors in the golden file.
+const LAYERS: [(&str, &str); 4] = [
+    ("stride4", "block2.24ch"),
+    ("stride8", "block4.40ch"),
+    ("stride16", "block10.112ch"),
+    ("stride32", "block14.192ch"),
+];
+
 /// The whole road from the file to the features, with our own resizing; a grey level more or less (1 / 128 at the input)
 /// moves single values by far more than rounding does, so this looks at the mean of the squared differences.
 #[test]
@@ -176,25 +195,22 @@ fn golden_features_of_a_picture() {
     let geometry = Geometry { fit: Fit::Crop { resize: SIDE }, size: InputSize::square(SIDE) };
     let input = Normalization::LITE.to_nhwc(&geometry.apply(&picture).unwrap().0);
     let golden = Golden::open("efficientnet_lite0");
-    let outputs = run(&Backbone::embedded().unwrap(), &input, SIDE);
-    let mut compared = 0;
-    for (layer, block) in [
-        ("stride4", "block2.24ch"),
-        ("stride8", "block4.40ch"),
-        ("stride16", "block10.112ch"),
-        ("stride32", "block14.192ch"),
-    ] {
-        let (_, shape, map) = outputs.iter().find(|(n, ..)| n == layer).expect("a feature layer");
-        let (_, expected) = golden.tensor(block);
-        let found = sampled(map, *shape);
-        assert_eq!(found.len(), expected.len(), "{layer}");
-        let squares = found.iter().zip(&expected).map(|(f, e)| f64::from(f - e).powi(2)).sum::<f64>();
-        let error = (squares / found.len() as f64).sqrt() / deviation(&expected);
-        println!("{layer}: {error:.1e} deviations on average");
-        assert!(error < TOLERANCE_ROAD, "{layer}: features differ by {error:.1e} deviations on average");
-        compared += 1;
+    for (precision, tolerance) in [(Precision::F32, TOLERANCE_ROAD), (Precision::Bf16, TOLERANCE_BF16)] {
+        let outputs = run_in(precision, &Backbone::embedded().unwrap(), &input, SIDE);
+        let error = |layer, block| {
+            let (_, shape, map) = outputs.iter().find(|(n, ..)| n == layer).expect("a feature layer");
+            let (_, expected) = golden.tensor(block);
+            let found = sampled(map, *shape);
+            assert_eq!(found.len(), expected.len(), "{layer}");
+            let squares = found.iter().zip(&expected).map(|(f, e)| f64::from(f - e).powi(2)).sum::<f64>();
+            (squares / found.len() as f64).sqrt() / deviation(&expected)
+        };
+        for (layer, block) in LAYERS {
+            let error = error(layer, block);
+            println!("{layer} in {precision}: {error:.1e} deviations on average");
+            assert!(error < tolerance, "{layer} in {precision}: {error:.1e} deviations on average");
+        }
     }
-    assert_eq!(compared, 4);
 }
 
 #[test]

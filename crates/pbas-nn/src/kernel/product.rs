@@ -309,6 +309,8 @@ pub(crate) fn product(
 
 /// What the lanes of values and weights hold, and how their products are added.
 trait Terms<V> {
+    /// Rows of a tile.
+    const ROWS: usize;
     /// `sum` plus the products of `a` and `b`.
     ///
     /// # Safety
@@ -323,6 +325,7 @@ struct Single;
 struct Pairs;
 
 impl<V: Vector> Terms<V> for Single {
+    const ROWS: usize = V::ROWS;
     // SAFETY: as the trait says.
     #[inline(always)]
     unsafe fn add(sum: V, a: V, b: V) -> V {
@@ -332,6 +335,7 @@ impl<V: Vector> Terms<V> for Single {
 }
 
 impl<V: PairVector> Terms<V> for Pairs {
+    const ROWS: usize = V::PAIR_ROWS;
     // SAFETY: as the trait says.
     #[inline(always)]
     unsafe fn add(sum: V, a: V, b: V) -> V {
@@ -385,7 +389,7 @@ impl<T> AllTiles<'_, T> {
         let start = panels.start * packed.panel();
         // As few tiles as there can be, as even as they can be. Values of rows that begin a multiple of a page apart lie in the
         // same eight lines of the nearest cache: so many rows and no more.
-        let most = if left.rows.row_stride.is_multiple_of(PAGE) { V::ROWS.min(PAGE_ROWS) } else { V::ROWS };
+        let most = if left.rows.row_stride.is_multiple_of(PAGE) { T::ROWS.min(PAGE_ROWS) } else { T::ROWS };
         let tiles = left.count.div_ceil(most);
         let (fewer, more) = (left.count / tiles, left.count % tiles);
         for p in panels {
@@ -455,7 +459,7 @@ struct Panel {
 }
 
 impl Panel {
-    /// The next `count` rows, at most [`Vector::ROWS`].
+    /// The next `count` rows, at most [`Terms::ROWS`].
     ///
     /// # Safety
     /// As [`Self::rows`].
@@ -465,7 +469,7 @@ impl Panel {
             ($($rows:literal)*) => {
                 match count {
                     // SAFETY: the caller's.
-                    $($rows if $rows <= V::ROWS => unsafe { self.rows::<V, T, $rows, NV>() },)*
+                    $($rows if $rows <= T::ROWS => unsafe { self.rows::<V, T, $rows, NV>() },)*
                     _ => unreachable!("a tile of {count} rows"),
                 }
             };

@@ -67,6 +67,8 @@ pub(crate) unsafe trait Vector: Copy {
 /// # Safety
 /// SAFETY: As [`Vector`].
 pub(crate) unsafe trait PairVector: Vector {
+    /// As [`Vector::ROWS`], of a product of pairs: few where pairs have to be taken apart first, which needs registers.
+    const PAIR_ROWS: usize = 4;
     /// The upper and the lower numbers of all lanes, as float32.
     ///
     /// # Safety

@@ -221,6 +221,7 @@ unsafe impl PairVector for Avx512 {
 
 // SAFETY: sums and rounding by the instructions that the trait's own functions imitate; `store_bf16` writes sixteen values.
 unsafe impl PairVector for Avx512Bf16 {
+    const PAIR_ROWS: usize = Self::ROWS;
     // SAFETY: as the trait says.
     #[inline(always)]
     unsafe fn halves(self) -> [Self; 2] {
