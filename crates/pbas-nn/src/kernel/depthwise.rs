@@ -229,9 +229,11 @@ impl<T: Number> Row<T> {
                     let p = p.add(COLUMN * self.column_stride);
                     let v: [V; NV] = std::array::from_fn(|j| V::load(p.add(j * V::LANES)));
                     for i in 0..TILE {
-                        if COLUMN >= i * S && COLUMN - i * S < K {
+                        // Wraps, beyond the window, where the column is in front of it.
+                        let kx = COLUMN.wrapping_sub(i * S);
+                        if kx < K {
                             for j in 0..NV {
-                                sums[i][j] = sums[i][j].add_product(v[j], weights[COLUMN - i * S][j]);
+                                sums[i][j] = sums[i][j].add_product(v[j], weights[kx][j]);
                             }
                         }
                     }
