@@ -75,7 +75,10 @@ def comparisons(args, python):
         for network, size in NETWORKS:
             ours = [EXAMPLES / "features_speed", network, size, batch, threads]
             for engine in ENGINES:
-                yield f"{network}, {size} x {size}, batch {batch}", engine, ours, [*peer, "network", engine, network, size, batch, threads]
+                other = [*peer, "network", engine, network, size, batch, threads]
+                yield f"{network}, {size} x {size}, batch {batch}", engine, ours, other
+                if engine == "openvino":  # As it comes it computes in bfloat16 where the processor has it.
+                    yield f"{network}, {size} x {size}, batch {batch}, ours in bfloat16", engine, [*ours, "bf16"], other
     if args.picture:
         yield ("detector, published shapes, JPEG to verdict", "Pillow, torch, scipy", [EXAMPLES / "detector_speed", "paper", args.picture, threads],
                [*peer, "detector", "paper", args.picture, threads])

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use pbas::Precision;
 use pbas::export::{DEFAULT_OPSET, Input};
 use pbas::preprocess::InputSize;
 use pbas::settings::{Preset, Sizes};
@@ -89,6 +90,11 @@ pub struct Train {
     /// Report no region of fewer pixels of the picture; scores and verdicts stay as they are [default: 0]
     #[arg(long, value_name = "N")]
     pub min_area: Option<usize>,
+    /// Numbers of the network's products, with float32 sums either way; the model keeps it, and is always run with it. `bf16` is faster
+    /// on processors with AVX512-BF16 and slower on others, which imitate it; `auto` is `bf16` on such a processor with the built-in network
+    /// and the fast preset, for which docs/results.md shows the same figures, otherwise `f32`
+    #[arg(long, value_enum, default_value = "f32")]
+    pub precision: PrecisionName,
     /// Share of good parts that may be rejected, above 0 to 0.5; what the pictures prove of it is printed and kept in the model
     /// [default: 0.01]
     #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
@@ -160,6 +166,9 @@ pub struct Eval {
     /// of good patches, in the manner of PatchCore
     #[arg(long, value_enum, value_name = "METHODS", value_delimiter = ',')]
     pub compare: Vec<Method>,
+    /// Refuse a model of another precision; `auto` takes any, which is then run as it was trained
+    #[arg(long, value_enum, default_value = "auto")]
+    pub precision: PrecisionName,
     /// The good pictures that the compared methods learn from [default: `train/good` of DIR]
     #[arg(long, value_name = "DIR", requires = "compare")]
     pub good: Option<PathBuf>,
@@ -200,6 +209,9 @@ pub struct Predict {
     /// Report no region of fewer pixels of the picture; scores and verdicts stay as they are [default: the model's, see `train`]
     #[arg(long, value_name = "N")]
     pub min_area: Option<usize>,
+    /// Refuse a model of another precision; `auto` takes any, which is then run as it was trained
+    #[arg(long, value_enum, default_value = "auto")]
+    pub precision: PrecisionName,
     /// Exit with 1 where a picture is anomalous (and none failed)
     #[arg(long)]
     pub fail_on_anomaly: bool,
@@ -288,6 +300,28 @@ impl From<PresetName> for Preset {
         match name {
             PresetName::Fast => Preset::Fast,
             PresetName::Paper => Preset::Paper,
+        }
+    }
+}
+
+/// A precision by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PrecisionName {
+    /// Float32
+    F32,
+    /// Bfloat16, with float32 sums
+    Bf16,
+    /// What fits
+    Auto,
+}
+
+impl PrecisionName {
+    /// The precision, if one is named.
+    pub fn named(self) -> Option<Precision> {
+        match self {
+            Self::F32 => Some(Precision::F32),
+            Self::Bf16 => Some(Precision::Bf16),
+            Self::Auto => None,
         }
     }
 }

@@ -21,6 +21,39 @@ fn the_same_seed_gives_the_same_bytes_for_any_number_of_threads() {
     assert!(one != model("other", &["--seed", "1"]), "the seed does nothing");
 }
 
+/// A model in bfloat16 says so, is refused where another precision is asked for, and judges alike on processors that imitate it.
+#[test]
+fn a_model_in_bfloat16_judges_alike_on_every_processor() {
+    let out = folder();
+    let path = out.path().join("bf16.pbas");
+    train(set(), &path, &["--precision", "bf16"]).code(0);
+    let model = path.to_str().unwrap();
+    let text = common::pbas(&["info", model]).code(0).stdout;
+    assert!(text.contains("format 4") && text.contains("precision    bf16"), "{text}");
+    let test = set().join("test");
+    let judge = |cpu: Option<&str>| {
+        let mut command = common::command(&["predict", model, test.to_str().unwrap()]);
+        if let Some(cpu) = cpu {
+            command.env("PBAS_CPU", cpu);
+        }
+        common::Run::of(command.output().unwrap()).code(0).json_lines()
+    };
+    for (a, b) in judge(None).iter().zip(&judge(Some("portable"))) {
+        assert_eq!(a["verdict"], b["verdict"]);
+        let [a, b] = [a, b].map(|r| r["image_score"].as_f64().unwrap());
+        // Without fused multiply-add depthwise sums differ in their last bit, and rounding makes more of it.
+        assert!((a - b).abs() < 0.1, "{a} {b}");
+    }
+    let refused = |command: &str, dir: &Path| {
+        common::pbas(&[command, model, dir.to_str().unwrap(), "--precision", "f32"])
+            .refused(&["--precision f32", "found one in bf16"]);
+    };
+    refused("predict", &test);
+    refused("eval", set());
+    let onnx = out.path().join("bf16.onnx");
+    common::pbas(&["export", model, onnx.to_str().unwrap()]).refused(&["expected a model in f32"]);
+}
+
 #[test]
 fn the_paper_preset_and_other_options_train() {
     let out = folder();

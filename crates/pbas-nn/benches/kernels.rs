@@ -9,6 +9,7 @@ use std::hint::black_box;
 
 use common::values;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use pbas_nn::Precision;
 use pbas_nn::engine::cpu::{Plan, Workspace};
 use pbas_nn::graph::{Activation, Graph, Op, Padding, Window};
 use pbas_nn::linalg::Threads;
@@ -44,7 +45,7 @@ fn time(c: &mut Criterion, name: &str, op: Op, channels: usize, side: usize, wor
     let mut graph = Graph::new(channels);
     let node = graph.push("node", op, &[0]).expect("a sound node");
     graph.name_output("out", node).expect("a new name");
-    let plan = Plan::new(graph, side, side).expect("a sound graph");
+    let plan = Plan::new(graph, side, side, Precision::F32).expect("a sound graph");
     let picture = values(plan.input_shape().len(), 3);
     let mut workspace = Workspace::default();
     let outputs = plan.output_shapes().map(|s| s.len()).sum::<usize>();

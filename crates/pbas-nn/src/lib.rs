@@ -10,9 +10,11 @@ mod error;
 pub mod graph;
 mod kernel;
 pub mod linalg;
+mod precision;
 pub mod shape;
 pub mod simd;
 pub mod spill;
 pub mod weights;
 
 pub use error::{Error, ErrorKind, Result};
+pub use precision::Precision;

@@ -3,27 +3,52 @@
 mod common;
 
 use common::values;
+use pbas_nn::Precision;
 use pbas_nn::engine::{cpu, reference};
 use pbas_nn::graph::{Activation, BatchNorm, Graph, Op, Padding, Window, fold_batch_norm};
 use pbas_nn::linalg::Threads;
 use pbas_nn::shape::{Shape, infer};
 use pbas_nn::simd::Isa;
+use pbas_nn::weights::Weights;
 
 fn agree(graph: &Graph, height: usize, width: usize, channels: usize) {
     let input = values(height * width * channels, 9);
     let slow = reference::run(graph, &input, height, width).unwrap();
-    for isa in Isa::all() {
-        agree_on(isa, graph, height, width, &input, &slow);
+    for precision in Precision::ALL {
+        let mut imitated: Option<Vec<Vec<f32>>> = None;
+        for isa in Isa::all() {
+            let found = agree_on(isa, precision, graph, [height, width], &input, &slow);
+            if precision == Precision::F32 {
+                continue;
+            }
+            // The instructions of bfloat16 and what imitates them differ in nothing.
+            if isa.has_bf16() {
+                assert_eq!(imitated.as_ref(), Some(&found), "{height} x {width}");
+            }
+            imitated = Some(found);
+        }
     }
 }
 
 /// Largest difference of a value from its twin in float64, in units of the map's largest, for up to four nodes in a row; in
 /// longer networks rounding adds up in proportion.
-const TOLERANCE: f32 = 1e-5;
+fn tolerance(precision: Precision) -> f32 {
+    match precision {
+        Precision::F32 => 1e-5,
+        Precision::Bf16 => 3e-2,
+    }
+}
 
-fn agree_on(isa: Isa, graph: &Graph, height: usize, width: usize, input: &[f32], slow: &[(Shape, Vec<f32>)]) {
-    let tolerance = TOLERANCE * (graph.nodes().len() as f32 / 4.0).max(1.0);
-    let plan = cpu::Plan::for_isa(graph.clone(), height, width, isa).unwrap();
+fn agree_on(
+    isa: Isa,
+    precision: Precision,
+    graph: &Graph,
+    [height, width]: [usize; 2],
+    input: &[f32],
+    slow: &[(Shape, Vec<f32>)],
+) -> Vec<Vec<f32>> {
+    let tolerance = tolerance(precision) * (graph.nodes().len() as f32 / 4.0).max(1.0);
+    let plan = cpu::Plan::for_isa(graph.clone(), height, width, precision, isa).unwrap();
     let mut workspace = cpu::Workspace::default();
     let mut first: Vec<Vec<f32>> = Vec::new();
     for threads in [Threads::One, Threads::All] {
@@ -33,7 +58,11 @@ fn agree_on(isa: Isa, graph: &Graph, height: usize, width: usize, input: &[f32],
             let found = plan.output(&workspace, n);
             let scale = expected.iter().fold(1e-3f32, |m, v| m.max(v.abs()));
             for (f, e) in found.iter().zip(expected) {
-                assert!((f - e).abs() <= tolerance * scale, "{f} {e} in output {n} of {height} x {width}");
+                assert!(
+                    (f - e).abs() <= tolerance * scale,
+                    "{f} {e} in output {n} of {height} x {width}, {precision}, {}",
+                    isa.name()
+                );
             }
             if threads == Threads::One {
                 first.push(found.to_vec());
@@ -42,6 +71,7 @@ fn agree_on(isa: Isa, graph: &Graph, height: usize, width: usize, input: &[f32],
             }
         }
     }
+    first
 }
 
 const WINDOWS: [(usize, usize, Padding); 9] = [
@@ -101,6 +131,12 @@ fn depthwise_agrees_with_its_twin() {
     }
 }
 
+/// Weights of `fan` inputs and `to` outputs that keep the deviation of values.
+fn scaled(fan: usize, to: usize, seed: u32) -> Weights {
+    let scale = (3.0 / fan as f32).sqrt();
+    values(fan * to, seed).into_iter().map(|v| v * scale).collect::<Vec<_>>().into()
+}
+
 /// Inverted bottlenecks as compact networks have them, with and without what may be fused around the depthwise
 /// convolution, on maps large (bands of lines) and small (slices of channels).
 #[test]
@@ -108,7 +144,7 @@ fn fused_blocks_agree_with_their_twin() {
     let conv = |kernel, stride, from: usize, to: usize, seed, activation| Op::Conv2d {
         window: Window { kernel, stride, padding: Padding::Same },
         out_channels: to,
-        weight: values(kernel * kernel * from * to, seed).into(),
+        weight: scaled(kernel * kernel * from, to, seed),
         bias: values(to, seed + 1),
         activation,
     };
@@ -118,7 +154,7 @@ fn fused_blocks_agree_with_their_twin() {
             let stem = g.push("stem", conv(3, 2, 3, wide, 1, Activation::Relu6), &[0]).unwrap();
             let deep = |seed| Op::DepthwiseConv2d {
                 window: Window { kernel, stride, padding },
-                weight: values(kernel * kernel * wide, seed).into(),
+                weight: scaled(kernel * kernel, wide, seed),
                 bias: values(wide, seed + 1),
                 activation: Activation::Relu6,
             };
@@ -127,7 +163,7 @@ fn fused_blocks_agree_with_their_twin() {
             g.name_output("narrow", narrow).unwrap();
             let same = |seed| Op::DepthwiseConv2d {
                 window: Window { kernel: 3, stride: 1, padding: Padding::Same },
-                weight: values(9 * wide, seed).into(),
+                weight: scaled(9, wide, seed),
                 bias: values(wide, seed + 1),
                 activation: Activation::Relu6,
             };
@@ -149,16 +185,12 @@ fn fused_blocks_agree_with_their_twin() {
 /// Basic blocks of a residual network, on maps that tiles of two, three and four outputs a side fit, well or badly.
 #[test]
 fn residual_blocks_agree_with_their_twin() {
-    let conv = |kernel, stride, from: usize, to: usize, seed, activation| {
-        let fan = kernel * kernel * from;
-        let scale = (3.0 / fan as f32).sqrt();
-        Op::Conv2d {
-            window: Window { kernel, stride, padding: Padding::Even(kernel / 2) },
-            out_channels: to,
-            weight: values(fan * to, seed).into_iter().map(|v| v * scale).collect::<Vec<_>>().into(),
-            bias: values(to, seed + 1),
-            activation,
-        }
+    let conv = |kernel, stride, from: usize, to: usize, seed, activation| Op::Conv2d {
+        window: Window { kernel, stride, padding: Padding::Even(kernel / 2) },
+        out_channels: to,
+        weight: scaled(kernel * kernel * from, to, seed),
+        bias: values(to, seed + 1),
+        activation,
     };
     for (h, w) in [(18, 18), (36, 20), (5, 33), (2, 2), (1, 1), (47, 50)] {
         let mut g = Graph::new(16);
@@ -234,6 +266,6 @@ fn mismatches_are_found_before_anything_runs() {
     assert!(infer(&g, 2, 8).unwrap_err().to_string().contains("does not fit"));
     assert!(g.push("later", Op::Add { activation: Activation::None }, &[0, 9]).is_err());
     assert!(infer(&Graph::new(3), usize::MAX, 2).is_err(), "an overflowing picture must be refused");
-    let plan = cpu::Plan::new(Graph::new(3), 4, 4).unwrap();
+    let plan = cpu::Plan::new(Graph::new(3), 4, 4, Precision::F32).unwrap();
     assert!(plan.run(&mut cpu::Workspace::default(), &[0.0; 3], Threads::One).is_err());
 }

@@ -1,9 +1,9 @@
 //! Times a detector from picture file to verdict, on demand, so that a bench can take turns with other programs.
 //!
-//! `cargo run --release -p pbas --example detector_speed -- MODEL PICTURE THREADS`
+//! `cargo run --release -p pbas --example detector_speed -- MODEL PICTURE THREADS [PRECISION]`
 //!
 //! MODEL: a model file; or `paper`, for a model of the published shapes with random weights (WideResNet50-2, 1,536 entries a
-//! feature, 1,024 hidden units, 288 x 288 pixels). Prints `ready`; then, for every line `go` on standard input, reads and judges the
+//! feature, 1,024 hidden units, 288 x 288 pixels), computing in PRECISION: `f32` (if left out) or `bf16`; a model file says its own. Prints `ready`; then, for every line `go` on standard input, reads and judges the
 //! picture and prints the milliseconds that it took, a JSON number on a line of its own. Ends at the end of the input.
 
 #[path = "../tests/common/networks.rs"]
@@ -24,18 +24,22 @@ use pbas::preprocess::{Geometry, InputSize};
 use pbas::score::SmoothUpsampler;
 use pbas::settings::{Preset, Settings};
 use pbas::view::MAP_SIGMA;
-use pbas::{Threads, model_file};
+use pbas::{Precision, Threads, model_file};
 use rand::SeedableRng;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let [model, picture, threads] = &args[..] else {
-        return Err("usage: detector_speed MODEL|paper PICTURE THREADS".into());
+    let (args, precision) = match &args[..] {
+        [args @ .., precision] if args.len() == 3 => (args, precision.parse()?),
+        args => (args, Precision::F32),
+    };
+    let [model, picture, threads] = args else {
+        return Err("usage: detector_speed MODEL|paper PICTURE THREADS [f32|bf16]".into());
     };
     rayon::ThreadPoolBuilder::new().num_threads(threads.parse()?).build_global()?;
     let picture = Path::new(picture);
     let mut judge: Box<dyn FnMut() -> pbas::Result<f64>> = if model == "paper" {
-        paper(picture)?
+        paper(picture, precision)?
     } else {
         let detector = model_file::open(Path::new(model))?.into_detector()?;
         let mut scratch = Scratch::default();
@@ -56,13 +60,13 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// The parts of a detector of the published shapes, one after the other: a model that no training made has no threshold.
-fn paper(picture: &Path) -> pbas::Result<Box<dyn FnMut() -> pbas::Result<f64> + '_>> {
+fn paper(picture: &Path, precision: Precision) -> pbas::Result<Box<dyn FnMut() -> pbas::Result<f64> + '_>> {
     let settings = Settings::preset(Preset::Paper);
     let backbone = Backbone::from_tensors(&networks::WIDE_RESNET50_2.layers(3).random(1))?;
     let size = InputSize::square(288);
     let layers = ["layer2", "layer3"].map(String::from);
     let geometry = Geometry { fit: settings.fit, size };
-    let extractor = Extractor::new(&backbone, geometry, &layers, settings.pooling)?;
+    let extractor = Extractor::new(&backbone, geometry, &layers, settings.pooling, precision)?;
     let embedding = extractor.embedding();
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(0);
     let head = Head::initial(embedding.dim(), settings.head.hidden, &mut rng);

@@ -72,7 +72,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut sizes = Vec::new();
     for (v, view) in model.views.iter().enumerate() {
         let geometry = Geometry { fit: settings.fit, size: view.size };
-        let extractor = Extractor::new(&backbone, geometry, &settings.feature_layers, settings.pooling)?;
+        let extractor = Extractor::new(
+            &backbone,
+            geometry,
+            &settings.feature_layers,
+            settings.pooling,
+            settings.precision,
+        )?;
         let head = GridHead::new(&view.heads.iter().collect::<Vec<_>>(), extractor.embedding())?;
         let one = |path: &&PathBuf| -> Result<Evidence, pbas::Error> {
             let picture = read_rgb(path, &DecodeOptions::default())?;

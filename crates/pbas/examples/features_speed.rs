@@ -1,8 +1,9 @@
 //! Times a backbone alone, on demand, so that a bench can take turns with other programs.
 //!
-//! `cargo run --release -p pbas --example features_speed -- NETWORK SIZE BATCH THREADS`
+//! `cargo run --release -p pbas --example features_speed -- NETWORK SIZE BATCH THREADS [PRECISION]`
 //!
-//! NETWORK: `wide_resnet50_2` or `resnet18` (to layer3, random weights) or `efficientnet_lite0` (to 112 channels). Prints
+//! NETWORK: `wide_resnet50_2` or `resnet18` (to layer3, random weights) or `efficientnet_lite0` (to 112 channels). PRECISION: `f32` (if left out)
+//! or `bf16`. Prints
 //! `ready`; then, for every line `go` on standard input, runs one batch of random pictures of SIZE x SIZE and prints the
 //! milliseconds that it took, a JSON number on a line of its own. Ends at the end of the input.
 
@@ -16,16 +17,21 @@ use std::time::Instant;
 
 use pbas::Threads;
 use pbas::backbone::Backbone;
+use pbas_nn::Precision;
 use pbas_nn::engine::cpu::{Plan, Workspace};
 use pbas_nn::graph::Graph;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let [network, numbers @ ..] = &args[..] else { return Err(usage()) };
+    let (args, precision) = match &args[..] {
+        [args @ .., precision] if args.len() == 4 => (args, precision.parse()?),
+        args => (args, Precision::F32),
+    };
+    let [network, numbers @ ..] = args else { return Err(usage()) };
     let numbers: Vec<usize> = numbers.iter().map(|n| n.parse()).collect::<Result<_, _>>()?;
     let [size, batch, threads] = numbers[..] else { return Err(usage()) };
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
-    let plan = Plan::new(graph(network)?, size, size)?;
+    let plan = Plan::new(graph(network)?, size, size, precision)?;
     let mut workspace = Workspace::default();
     let pictures = pictures(size * size * 3 * batch);
     let mut run = || -> Result<f64, Box<dyn Error>> {
@@ -43,7 +49,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn usage() -> Box<dyn Error> {
-    "usage: features_speed wide_resnet50_2|resnet18|efficientnet_lite0 SIZE BATCH THREADS".into()
+    "usage: features_speed wide_resnet50_2|resnet18|efficientnet_lite0 SIZE BATCH THREADS [f32|bf16]".into()
 }
 
 fn graph(network: &str) -> Result<Graph, Box<dyn Error>> {

@@ -2,6 +2,7 @@
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
+use pbas_nn::Precision;
 use pbas_nn::engine::cpu::{Plan, Workspace};
 use pbas_nn::linalg::Threads;
 
@@ -28,7 +29,7 @@ pub struct ExtractScratch {
 }
 
 impl Extractor {
-    /// Resolves `backbone` for pictures laid out by `geometry`, with the named feature layers in the order given.
+    /// Resolves `backbone` for pictures laid out by `geometry`, with the named feature layers in the order given, the network computing with `precision`.
     ///
     /// # Errors
     /// An unknown feature layer, or a picture size that the network cannot take.
@@ -37,10 +38,11 @@ impl Extractor {
         geometry: Geometry,
         feature_layers: &[String],
         pooling: Pooling,
+        precision: Precision,
     ) -> Result<Self> {
         let names: Vec<&str> = feature_layers.iter().map(String::as_str).collect();
         let graph = backbone.graph.select(&names)?;
-        let plan = Plan::new(graph, geometry.size.height, geometry.size.width)?;
+        let plan = Plan::new(graph, geometry.size.height, geometry.size.width, precision)?;
         let embedding = PatchEmbedding::new(&plan.output_shapes().collect::<Vec<_>>(), pooling)?;
         Ok(Self { geometry, normalization: backbone.info.normalization, plan, embedding })
     }

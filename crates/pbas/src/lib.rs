@@ -80,4 +80,6 @@ pub mod view;
 pub mod words;
 
 pub use error::{Error, ErrorKind, Result};
+pub use pbas_nn::Precision;
 pub use pbas_nn::linalg::Threads;
+pub use pbas_nn::simd::Isa;

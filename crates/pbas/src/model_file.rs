@@ -9,6 +9,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use half::f16;
+use pbas_nn::Precision;
 use pbas_nn::engine::cpu::{Plan, Workspace};
 use pbas_nn::graph::Graph;
 use pbas_nn::linalg::Threads;
@@ -31,8 +32,9 @@ use crate::{Error, ErrorKind, Result};
 
 /// Latest version of the file's layout. A file of a later one is refused.
 ///
-/// Version 4 is version 3 with remembered patches; version 3 is version 2 with a region of interest or a least area of regions among the settings. A model without them is written as
-/// version 2, which earlier programs read; those would pass over what they do not know, and see the whole picture.
+/// Version 4 is version 3 with remembered patches or with products in bfloat16; version 3 is version 2 with a region of interest or a least
+/// area of regions among the settings. A model without them is written as version 2, which earlier programs read; those would pass over what
+/// they do not know, and see the whole picture, or compute otherwise.
 pub const FORMAT_VERSION: u32 = 4;
 /// Oldest version that is read.
 const OLDEST_VERSION: u32 = 2;
@@ -45,17 +47,24 @@ const CHECKSUM_MARK: &[u8] = br#"\"crc32\":\""#;
 /// Side of the self-test's pattern.
 const PATTERN_SIDE: usize = 64;
 /// Largest difference of a self-test value, in units of 1 + its size: what other instruction sets may round
-/// differently, and far below what a damaged model gives.
-const SELF_TEST_TOLERANCE: f64 = 1e-3;
+/// differently, and far below what a damaged model gives. In bfloat16 a difference in the last bit of a float32 sum may become one in
+/// the eighth bit of what the next product reads.
+fn self_test_tolerance(precision: Precision) -> f64 {
+    match precision {
+        Precision::F32 => 1e-3,
+        Precision::Bf16 => 1e-2,
+    }
+}
 
 /// Version of the layout that a model is written in.
 #[must_use]
 pub fn format_version(model: &Model) -> u32 {
     let plain = model.settings.roi.is_none() && model.settings.min_area == 0;
-    match (model.settings.neighbours, plain) {
-        (Some(_), _) => FORMAT_VERSION,
-        (None, false) => 3,
-        (None, true) => OLDEST_VERSION,
+    let later = model.settings.neighbours.is_some() || model.settings.precision != Precision::F32;
+    match (later, plain) {
+        (true, _) => FORMAT_VERSION,
+        (false, false) => 3,
+        (false, true) => OLDEST_VERSION,
     }
 }
 
@@ -125,7 +134,8 @@ pub fn save(model: &Model, path: &Path) -> Result<()> {
 /// An unreadable, damaged or later file, or a machine that computes otherwise.
 pub fn load(path: &Path) -> Result<Model> {
     let opened = open(path)?;
-    check_self_test(&self_test(&opened.model)?, &opened.self_test).map_err(|e| in_file(e, path))?;
+    check_self_test(&self_test(&opened.model)?, &opened.self_test, opened.precision())
+        .map_err(|e| in_file(e, path))?;
     Ok(opened.model)
 }
 
@@ -144,13 +154,21 @@ impl OpenedModel {
         self.model.decode_options()
     }
 
+    /// Numbers of the network's products, for which the model's threshold holds.
+    #[must_use]
+    pub fn precision(&self) -> Precision {
+        self.model.settings.precision
+    }
+
     /// Makes the model ready to judge pictures and runs its self-test, through the very weights that will judge.
     ///
     /// # Errors
     /// As [`load`] and [`Detector::new`].
     pub fn into_detector(self) -> Result<Detector> {
+        let precision = self.precision();
         let detector = Detector::new(self.model)?;
-        let found = folded_self_test(&detector).and_then(|found| check_self_test(&found, &self.self_test));
+        let found =
+            folded_self_test(&detector).and_then(|found| check_self_test(&found, &self.self_test, precision));
         found.map_err(|e| in_file(e, &self.path))?;
         Ok(detector)
     }
@@ -277,7 +295,7 @@ fn checksum_position(bytes: &[u8]) -> Option<usize> {
 /// As [`load`].
 pub fn from_bytes(bytes: &[u8], name: &str) -> Result<Model> {
     let (model, expected) = read(&bytes.to_vec().into(), name)?;
-    check_self_test(&self_test(&model)?, &expected)?;
+    check_self_test(&self_test(&model)?, &expected, model.settings.precision)?;
     Ok(model)
 }
 
@@ -292,13 +310,13 @@ fn read(bytes: &FileBytes, name: &str) -> Result<(Model, Vec<f64>)> {
         serde_json::from_str::<serde_json::Value>(json).ok().and_then(|v| v["format_version"].as_u64());
     if let Some(version) = version.filter(|&v| v < u64::from(OLDEST_VERSION)) {
         return Err(Error::unsupported(format!(
-            "expected model format {OLDEST_VERSION} or {FORMAT_VERSION}, found {version}: it was made by an earlier pbas, whose threshold held less"
+            "expected model format {OLDEST_VERSION} to {FORMAT_VERSION}, found {version}: it was made by an earlier pbas, whose threshold held less"
         ))
         .with_hint("train again from the same pictures"));
     }
     if let Some(version) = version.filter(|&v| v > u64::from(FORMAT_VERSION)) {
         return Err(Error::unsupported(format!(
-            "expected model format {OLDEST_VERSION} or {FORMAT_VERSION}, found {version}: it was made by a later pbas"
+            "expected model format {OLDEST_VERSION} to {FORMAT_VERSION}, found {version}: it was made by a later pbas"
         ))
         .with_hint("use the version of pbas that made the model, or a later one"));
     }
@@ -534,7 +552,12 @@ fn pattern_features(model: &Model) -> Result<(PatchEmbedding, Vec<f32>)> {
         *v = ((x * 37 + y * 91 + c * 53 + x * y % 29 * 7) % 256) as f32 / 128.0 - 1.0;
     }
     let names: Vec<&str> = model.settings.feature_layers.iter().map(String::as_str).collect();
-    let plan = Plan::new(model.backbone.graph.select(&names)?, PATTERN_SIDE, PATTERN_SIDE)?;
+    let plan = Plan::new(
+        model.backbone.graph.select(&names)?,
+        PATTERN_SIDE,
+        PATTERN_SIDE,
+        model.settings.precision,
+    )?;
     let mut workspace = Workspace::default();
     plan.run(&mut workspace, &input, Threads::One)?;
     let embedding = PatchEmbedding::new(&plan.output_shapes().collect::<Vec<_>>(), model.settings.pooling)?;
@@ -544,8 +567,9 @@ fn pattern_features(model: &Model) -> Result<(PatchEmbedding, Vec<f32>)> {
     Ok((embedding, pooled))
 }
 
-fn check_self_test(found: &[f64], expected: &[f64]) -> Result<()> {
-    let close = |f: &f64, e: &f64| (f - e).abs() <= SELF_TEST_TOLERANCE * (1.0 + e.abs());
+fn check_self_test(found: &[f64], expected: &[f64], precision: Precision) -> Result<()> {
+    let tolerance = self_test_tolerance(precision);
+    let close = |f: &f64, e: &f64| (f - e).abs() <= tolerance * (1.0 + e.abs());
     if found.len() == expected.len() && found.iter().zip(expected).all(|(f, e)| close(f, e)) {
         return Ok(());
     }

@@ -1,5 +1,6 @@
 //! Everything that shapes training, with the two presets. A model file keeps the settings it was trained with.
 
+use pbas_nn::Precision;
 use serde::{Deserialize, Serialize};
 
 use crate::patch::Pooling;
@@ -150,12 +151,19 @@ pub struct Settings {
     pub apply_orientation: bool,
     /// Seed of everything random.
     pub seed: u64,
+    /// Numbers of the network's products. Scores and threshold hold for this precision, so a model is always run with it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub precision: Precision,
     /// Where in the picture parts are looked at; everywhere if `None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub roi: Option<Roi>,
     /// Regions of the map with fewer pixels of the picture than this are not reported. It moves neither scores nor verdicts.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub min_area: usize,
+}
+
+fn is_default(precision: &Precision) -> bool {
+    *precision == Precision::default()
 }
 
 fn is_zero(n: &usize) -> bool {
@@ -194,6 +202,7 @@ impl Settings {
                 false_reject_rate: DEFAULT_FALSE_REJECT_RATE,
                 apply_orientation: true,
                 seed: 0,
+                precision: Precision::F32,
                 roi: None,
                 min_area: 0,
             },
@@ -224,6 +233,7 @@ impl Settings {
                 false_reject_rate: DEFAULT_FALSE_REJECT_RATE,
                 apply_orientation: false,
                 seed: 0,
+                precision: Precision::F32,
                 roi: None,
                 min_area: 0,
             },

@@ -75,7 +75,13 @@ impl ViewRunner {
     /// which no patch lies.
     pub fn new(backbone: &Backbone, view: &View, settings: &Settings, map_size: InputSize) -> Result<Self> {
         let geometry = Geometry { fit: settings.fit, size: view.size };
-        let extractor = Extractor::new(backbone, geometry, &settings.feature_layers, settings.pooling)?;
+        let extractor = Extractor::new(
+            backbone,
+            geometry,
+            &settings.feature_layers,
+            settings.pooling,
+            settings.precision,
+        )?;
         let dim = extractor.embedding().dim();
         if view.scales.len() != view.heads.len() {
             return Err(Error::input(format!("view {}: expected one scale a head", view.size.width)));

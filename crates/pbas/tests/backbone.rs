@@ -17,6 +17,7 @@ use pbas::error::chain;
 use pbas::image::{DecodeOptions, Rgb8, read_rgb};
 use pbas::preprocess::{Fit, Geometry, InputSize, Normalization};
 use pbas::{Error, ErrorKind};
+use pbas_nn::Precision;
 use pbas_nn::engine::cpu::{Plan, Workspace};
 use pbas_nn::engine::reference;
 use pbas_nn::graph::{Op, Padding};
@@ -32,6 +33,8 @@ const TOLERANCE_F16: f64 = 3e-2;
 /// Root of the mean squared difference that one grey level here and there makes. Measured: 4.2e-3,
 /// most of it float16.
 const TOLERANCE_ROAD: f64 = 1e-2;
+/// The same with products in bfloat16: mean of the squared differences, in deviations.
+const TOLERANCE_BF16: f64 = 4e-2;
 /// Side of the golden files' input.
 const SIDE: usize = 288;
 /// They hold every third row and column.
@@ -80,7 +83,16 @@ fn pillow_resample(data: &[u8], source: usize, inner: usize, target: usize) -> V
 
 /// All named outputs `[height, width, channels]` of the CPU engine.
 fn run(backbone: &Backbone, input: &[f32], side: usize) -> Vec<(String, Shape, Vec<f32>)> {
-    let plan = Plan::new(backbone.graph.clone(), side, side).unwrap();
+    run_in(Precision::F32, backbone, input, side)
+}
+
+fn run_in(
+    precision: Precision,
+    backbone: &Backbone,
+    input: &[f32],
+    side: usize,
+) -> Vec<(String, Shape, Vec<f32>)> {
+    let plan = Plan::new(backbone.graph.clone(), side, side, precision).unwrap();
     let mut workspace = Workspace::default();
     plan.run(&mut workspace, input, Threads::All).unwrap();
     let names = backbone.graph.outputs().iter().map(|(name, _)| name.clone());
@@ -167,6 +179,14 @@ fn golden_embedded_network() {
     compare(&backbone, &Golden::open("efficientnet_lite0"), 6, TOLERANCE_F16);
 }
 
+/// Feature layers and their tensors in the golden file.
+const LAYERS: [(&str, &str); 4] = [
+    ("stride4", "block2.24ch"),
+    ("stride8", "block4.40ch"),
+    ("stride16", "block10.112ch"),
+    ("stride32", "block14.192ch"),
+];
+
 /// The whole road from the file to the features, with our own resizing; a grey level more or less (1 / 128 at the input)
 /// moves single values by far more than rounding does, so this looks at the mean of the squared differences.
 #[test]
@@ -175,25 +195,22 @@ fn golden_features_of_a_picture() {
     let geometry = Geometry { fit: Fit::Crop { resize: SIDE }, size: InputSize::square(SIDE) };
     let input = Normalization::LITE.to_nhwc(&geometry.apply(&picture).unwrap().0);
     let golden = Golden::open("efficientnet_lite0");
-    let outputs = run(&Backbone::embedded().unwrap(), &input, SIDE);
-    let mut compared = 0;
-    for (layer, block) in [
-        ("stride4", "block2.24ch"),
-        ("stride8", "block4.40ch"),
-        ("stride16", "block10.112ch"),
-        ("stride32", "block14.192ch"),
-    ] {
-        let (_, shape, map) = outputs.iter().find(|(n, ..)| n == layer).expect("a feature layer");
-        let (_, expected) = golden.tensor(block);
-        let found = sampled(map, *shape);
-        assert_eq!(found.len(), expected.len(), "{layer}");
-        let squares = found.iter().zip(&expected).map(|(f, e)| f64::from(f - e).powi(2)).sum::<f64>();
-        let error = (squares / found.len() as f64).sqrt() / deviation(&expected);
-        println!("{layer}: {error:.1e} deviations on average");
-        assert!(error < TOLERANCE_ROAD, "{layer}: features differ by {error:.1e} deviations on average");
-        compared += 1;
+    for (precision, tolerance) in [(Precision::F32, TOLERANCE_ROAD), (Precision::Bf16, TOLERANCE_BF16)] {
+        let outputs = run_in(precision, &Backbone::embedded().unwrap(), &input, SIDE);
+        let error = |layer, block| {
+            let (_, shape, map) = outputs.iter().find(|(n, ..)| n == layer).expect("a feature layer");
+            let (_, expected) = golden.tensor(block);
+            let found = sampled(map, *shape);
+            assert_eq!(found.len(), expected.len(), "{layer}");
+            let squares = found.iter().zip(&expected).map(|(f, e)| f64::from(f - e).powi(2)).sum::<f64>();
+            (squares / found.len() as f64).sqrt() / deviation(&expected)
+        };
+        for (layer, block) in LAYERS {
+            let error = error(layer, block);
+            println!("{layer} in {precision}: {error:.1e} deviations on average");
+            assert!(error < tolerance, "{layer} in {precision}: {error:.1e} deviations on average");
+        }
     }
-    assert_eq!(compared, 4);
 }
 
 #[test]
@@ -260,7 +277,7 @@ fn embedded_network_has_the_documented_feature_layers() {
     assert_eq!(backbone.feature_layers(), ["stride4", "stride8", "stride16", "stride32"]);
     let layers = backbone.graph.select(&backbone.feature_layers()).unwrap();
     // An odd size: "same" padding rounds up.
-    let plan = Plan::new(layers, SIDE, 289).unwrap();
+    let plan = Plan::new(layers, SIDE, 289, Precision::F32).unwrap();
     let found: Vec<_> = plan.output_shapes().map(|s| (s.height, s.width, s.channels)).collect();
     assert_eq!(found, [(72, 73, 24), (36, 37, 40), (18, 19, 112), (9, 10, 192)]);
     let e = backbone.graph.select(&["stride8", "layer2"]).unwrap_err().to_string();
@@ -311,7 +328,7 @@ fn variants_are_recognised_by_their_tensors() {
         let backbone = Backbone::from_tensors(&tensors).unwrap();
         assert_eq!(backbone.info.name, name);
         let layers = backbone.graph.select(&["stride4", "stride8", "stride16", "stride32"]).unwrap();
-        let plan = Plan::new(layers, 64, 64).unwrap();
+        let plan = Plan::new(layers, 64, 64, Precision::F32).unwrap();
         assert_eq!(plan.output_shapes().map(|s| s.channels).collect::<Vec<_>>(), channels, "{name}");
     }
 }
@@ -337,8 +354,13 @@ fn padding_is_that_of_the_size_of_training() {
         let found: Vec<Padding> = windows.filter(|w| w.stride == 2).map(|w| w.padding).collect();
         assert_eq!(found, expected, "{}", backbone.info.name);
         for side in [288usize, 289, 301, 65] {
-            let plan =
-                Plan::new(backbone.graph.select(&["stride4", "stride32"]).unwrap(), side, side).unwrap();
+            let plan = Plan::new(
+                backbone.graph.select(&["stride4", "stride32"]).unwrap(),
+                side,
+                side,
+                Precision::F32,
+            )
+            .unwrap();
             let found: Vec<usize> = plan.output_shapes().map(|s| s.height).collect();
             assert_eq!(found, [side.div_ceil(4), side.div_ceil(32)], "{} at {side}", backbone.info.name);
         }

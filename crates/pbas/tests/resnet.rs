@@ -9,6 +9,7 @@ use pbas::ErrorKind;
 use pbas::backbone::Backbone;
 use pbas::image::{DecodeOptions, read_rgb};
 use pbas::preprocess::{Fit, Geometry, InputSize, Normalization};
+use pbas_nn::Precision;
 use pbas_nn::engine::cpu::{Plan, Workspace};
 use pbas_nn::linalg::Threads;
 use pbas_nn::weights::{self, NamedTensors, Tensor};
@@ -16,6 +17,8 @@ use pbas_nn::weights::{self, NamedTensors, Tensor};
 /// Largest root of the mean squared difference, in units of a tensor's standard deviation. Our resizing differs from Pillow's
 /// by one grey level here and there, which is most of it.
 const TOLERANCE: f64 = 5e-3;
+/// The same with products in bfloat16.
+const TOLERANCE_BF16: f64 = 2e-2;
 const SIDE: usize = 288;
 
 #[test]
@@ -27,28 +30,38 @@ fn golden_bottleneck_network() {
     let picture = read_rgb(&folder().join("picture.png"), &DecodeOptions::default()).unwrap();
     let geometry = Geometry { fit: Fit::Crop { resize: SIDE }, size: InputSize::square(SIDE) };
     let input = Normalization::IMAGENET.to_nhwc(&geometry.apply(&picture).unwrap().0);
-    let plan = Plan::new(backbone.graph.clone(), SIDE, SIDE).unwrap();
-    let mut workspace = Workspace::default();
-    plan.run(&mut workspace, &input, Threads::All).unwrap();
     let golden = Golden::open("resnet_bottleneck_w8.features");
-    for (n, (layer, every)) in [("layer1", 4), ("layer2", 2), ("layer3", 1)].into_iter().enumerate() {
-        let (map, s) = (plan.output(&workspace, n), plan.output_shapes().nth(n).unwrap());
-        let (shape, expected) = golden.tensor(layer);
-        assert_eq!(shape, [s.channels / 4, s.height.div_ceil(every), s.width.div_ceil(every)], "{layer}");
-        let mut found = Vec::new();
-        for c in (0..s.channels).step_by(4) {
-            for y in (0..s.height).step_by(every) {
-                found.extend((0..s.width).step_by(every).map(|x| map[(y * s.width + x) * s.channels + c]));
+    for (precision, tolerance) in [(Precision::F32, TOLERANCE), (Precision::Bf16, TOLERANCE_BF16)] {
+        let plan = Plan::new(backbone.graph.clone(), SIDE, SIDE, precision).unwrap();
+        let mut workspace = Workspace::default();
+        plan.run(&mut workspace, &input, Threads::All).unwrap();
+        for (n, (layer, every)) in [("layer1", 4), ("layer2", 2), ("layer3", 1)].into_iter().enumerate() {
+            let (map, s) = (plan.output(&workspace, n), plan.output_shapes().nth(n).unwrap());
+            let (shape, expected) = golden.tensor(layer);
+            assert_eq!(shape, [s.channels / 4, s.height.div_ceil(every), s.width.div_ceil(every)], "{layer}");
+            let mut found = Vec::new();
+            for c in (0..s.channels).step_by(4) {
+                for y in (0..s.height).step_by(every) {
+                    found
+                        .extend((0..s.width).step_by(every).map(|x| map[(y * s.width + x) * s.channels + c]));
+                }
             }
+            let len = expected.len() as f64;
+            let mean = expected.iter().map(|&v| f64::from(v)).sum::<f64>() / len;
+            let unit = (expected.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / len).sqrt();
+            let squares = found.iter().zip(&expected).map(|(f, e)| f64::from(f - e).powi(2)).sum::<f64>();
+            let worst =
+                found.iter().zip(&expected).map(|(f, e)| f64::from((f - e).abs())).fold(0.0, f64::max);
+            let error = (squares / len).sqrt() / unit;
+            println!(
+                "{layer} in {precision}: {error:.1e} deviations on average, {:.1e} at most",
+                worst / unit
+            );
+            assert!(
+                error < tolerance,
+                "{layer} in {precision}: features differ by {error:.1e} deviations on average"
+            );
         }
-        let len = expected.len() as f64;
-        let mean = expected.iter().map(|&v| f64::from(v)).sum::<f64>() / len;
-        let unit = (expected.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / len).sqrt();
-        let squares = found.iter().zip(&expected).map(|(f, e)| f64::from(f - e).powi(2)).sum::<f64>();
-        let worst = found.iter().zip(&expected).map(|(f, e)| f64::from((f - e).abs())).fold(0.0, f64::max);
-        let error = (squares / len).sqrt() / unit;
-        println!("{layer}: {error:.1e} deviations on average, {:.1e} at most", worst / unit);
-        assert!(error < TOLERANCE, "{layer}: features differ by {error:.1e} deviations on average");
     }
 }
 
@@ -64,7 +77,7 @@ fn networks_are_recognised_by_their_tensors() {
     ] {
         let backbone = Backbone::from_tensors(&shape.random(1)).unwrap();
         assert_eq!(backbone.info.name, name);
-        let plan = Plan::new(backbone.graph.clone(), 64, 96).unwrap();
+        let plan = Plan::new(backbone.graph.clone(), 64, 96, Precision::F32).unwrap();
         let found: Vec<_> = plan.output_shapes().map(|s| (s.height, s.width, s.channels)).collect();
         let expected: Vec<_> = (2..).zip(&channels).map(|(n, &c)| (64 >> n, 96 >> n, c)).collect();
         assert_eq!(found, expected, "{name}");

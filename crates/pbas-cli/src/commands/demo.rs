@@ -8,7 +8,7 @@ use pbas::{Error, ErrorKind, Result};
 
 use super::eval::{Outputs, evaluate_and_report};
 use super::{load_detector, train};
-use crate::args::{self, Demo, PresetName};
+use crate::args::{self, Demo, PrecisionName, PresetName};
 use crate::output::{Printer, Status};
 use crate::paths::shell;
 use crate::progress::Progress;
@@ -89,6 +89,7 @@ fn train_args(args: &Demo, output: PathBuf) -> args::Train {
         size: args.size.clone(),
         fit: None,
         backbone: None,
+        precision: PrecisionName::F32,
         feature_layers: None,
         false_reject_rate: None,
         folds: None,

@@ -10,7 +10,7 @@ use pbas::train::observer::Observer;
 use pbas::{Error, ErrorKind, Result};
 
 use super::heatmaps::Heatmaps;
-use super::load_detector;
+use super::{check_precision, load_detector};
 use crate::args::{Eval, Method};
 use crate::output::{Printer, Status, Table, data, figure, to_stderr};
 use crate::paths::{check_file, write_file};
@@ -29,6 +29,7 @@ pub fn run(args: &Eval, printer: Printer) -> Result<Status> {
     let outputs = Outputs { json: args.json.clone(), heatmaps: args.heatmaps.clone(), compare };
     outputs.check()?;
     let detector = load_detector(&args.model)?;
+    check_precision(args.precision, detector.model().settings.precision)?;
     evaluate_and_report(&detector, &args.dir, &outputs, printer)
 }
 

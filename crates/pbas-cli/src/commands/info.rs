@@ -12,7 +12,7 @@ use pbas::preprocess::{Fit, Geometry};
 use pbas::roi::Roi;
 use pbas::settings::{Batch, CenterRule, Length, Preset, Scoring};
 use pbas::words::{counted, percent};
-use pbas::{Error, ErrorKind, Result};
+use pbas::{Error, ErrorKind, Isa, Precision, Result};
 use serde_json::json;
 
 use crate::args::Info;
@@ -79,7 +79,7 @@ fn views(model: &Model) -> Result<Vec<ViewFacts>> {
     let facts = model.views.iter().map(|view| {
         let s = &model.settings;
         let geometry = Geometry { fit: s.fit, size: view.size };
-        let extractor = Extractor::new(&model.backbone, geometry, &s.feature_layers, s.pooling)?;
+        let extractor = Extractor::new(&model.backbone, geometry, &s.feature_layers, s.pooling, s.precision)?;
         Ok(ViewFacts {
             width: view.size.width,
             height: view.size.height,
@@ -111,6 +111,7 @@ fn as_json(path: &Path, size: u64, model: &Model, views: &[ViewFacts]) -> serde_
         "path": path.display().to_string(),
         "bytes": size,
         "format_version": model_file::format_version(model),
+        "precision": model.settings.precision,
         "backbone": model.backbone.info,
         "settings": model.settings,
         "views": views.iter().zip(&model.views).map(of_view).collect::<Vec<_>>(),
@@ -135,6 +136,7 @@ fn as_text(path: &Path, size: u64, model: &Model, views: &[ViewFacts]) -> String
         ("  licence", b.licence.clone()),
         ("  sha256", b.weights_sha256.clone()),
         ("  layers", s.feature_layers.join(", ")),
+        ("precision", precision(s.precision)),
     ];
     for v in views {
         let text = format!(
@@ -188,6 +190,17 @@ fn as_text(path: &Path, size: u64, model: &Model, views: &[ViewFacts]) -> String
         ));
     }
     lines.iter().map(|(name, text)| format!("{name:<12} {text}\n")).collect()
+}
+
+/// A precision in words.
+fn precision(precision: Precision) -> String {
+    let imitated = match Isa::current() {
+        Ok(isa) if precision == Precision::Bf16 && !isa.has_bf16() => {
+            ", imitated: this processor has no instructions for it"
+        }
+        _ => "",
+    };
+    format!("{precision}{imitated}")
 }
 
 /// A region of interest in words.

@@ -14,9 +14,9 @@ mod train;
 use std::path::Path;
 
 use pbas::detector::Detector;
-use pbas::{Error, ErrorKind, Result, model_file};
+use pbas::{Error, ErrorKind, Precision, Result, model_file};
 
-use crate::args::{Args, Command};
+use crate::args::{Args, Command, PrecisionName};
 use crate::output::{Printer, Status};
 use crate::progress::catch_signals;
 
@@ -43,6 +43,15 @@ pub fn run(args: Args) -> Result<Status> {
         Command::Export(a) => export::run(a, printer),
         Command::Demo(a) => demo::run(a, printer),
     }
+}
+
+/// Refuses a model of another precision than the one asked for: its threshold holds for its own alone.
+fn check_precision(asked: PrecisionName, of_model: Precision) -> Result<()> {
+    let Some(asked) = asked.named().filter(|&asked| asked != of_model) else { return Ok(()) };
+    Err(Error::caller(format!(
+        "`--precision {asked}`: expected a model in {asked}, found one in {of_model}, for which its threshold was set"
+    ))
+    .with_hint(format!("leave the option out, or train the model with `--precision {asked}`")))
 }
 
 /// A model file, ready to judge.

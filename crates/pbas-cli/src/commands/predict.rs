@@ -11,6 +11,7 @@ use pbas::ordered::in_order;
 use pbas::train::observer::Observer;
 use pbas::{Error, ErrorKind, Result, Threads, model_file};
 
+use super::check_precision;
 use super::heatmaps::Heatmaps;
 use super::record::{Judged, Record, Writer};
 use crate::args::Predict;
@@ -34,6 +35,7 @@ struct Input {
 /// records.
 pub fn run(args: &Predict, printer: Printer) -> Result<Status> {
     let model = model_file::open(&args.model)?;
+    check_precision(args.precision, model.precision())?;
     let inputs = list(&args.inputs);
     // The first picture is read while the model is made ready.
     let options = model.decode_options();

@@ -13,10 +13,10 @@ use pbas::settings::{Batch, Length, Scoring, Settings, Sizes};
 use pbas::train::observer::Observer;
 use pbas::train::{TrainJob, train};
 use pbas::words::{counted, percent};
-use pbas::{Error, ErrorKind, Result, model_file};
+use pbas::{Error, ErrorKind, Isa, Precision, Result, model_file};
 
 use super::info::promise;
-use crate::args::{FitName, FuseName, Train};
+use crate::args::{FitName, FuseName, PrecisionName, PresetName, Train};
 use crate::output::{Printer, Status, bytes, duration};
 use crate::paths::{check_file, check_folder, shell, with_suffix};
 use crate::progress::Progress;
@@ -51,6 +51,10 @@ pub fn run(args: &Train, printer: Printer) -> Result<Status> {
             ));
             settings.feature_layers = layers;
         }
+    }
+    settings.precision = precision(args)?;
+    if args.precision == PrecisionName::Auto {
+        printer.say(&format!("precision: {}", settings.precision));
     }
     let checkpoints = with_suffix(&args.output, ".checkpoint");
     prepare_checkpoints(&checkpoints, args.resume, &progress)?;
@@ -139,6 +143,16 @@ fn settings(args: &Train) -> Result<Settings> {
     };
     s.validate()?;
     Ok(s)
+}
+
+/// The precision asked for; `auto` is bfloat16 only where it is faster, and with what its figures were measured for (docs/results.md).
+fn precision(args: &Train) -> Result<Precision> {
+    if let Some(precision) = args.precision.named() {
+        return Ok(precision);
+    }
+    let measured = args.backbone.is_none() && args.preset == PresetName::Fast;
+    let fast = Isa::current().map_err(Error::from)?.has_bf16();
+    Ok(if measured && fast { Precision::Bf16 } else { Precision::F32 })
 }
 
 /// The region of interest that `--roi` asks for.

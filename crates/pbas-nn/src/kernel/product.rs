@@ -4,12 +4,19 @@
 //! 1 x 1 convolution (one run), a window of a padded map (a run a kernel row) and a map kept in slices of channels (a run
 //! a slice). Each output is summed over `k` in order, whatever its place in a tile: results depend neither on how rows are
 //! cut into calls nor on threads.
+//!
+//! Either side may hold bfloat16 numbers instead ([`Packed::pairs`]): then each value here, of rows and of weights, is the bits of a pair of
+//! them, and the same tiles add two products where they add one (`Terms`).
 
+use std::marker::PhantomData;
 use std::ops::Range;
+
+use half::bf16;
 
 use super::Aligned;
 use crate::graph::Activation;
-use crate::simd::{Isa, Kernel, Vector};
+use crate::precision::round;
+use crate::simd::{Isa, Kernel, PairKernel, PairVector, Vector};
 
 /// Vectors of a tile's row.
 const TILE_VECTORS: usize = 2;
@@ -26,11 +33,41 @@ pub(crate) struct Packed {
     n: usize,
     k: usize,
     lanes: usize,
+    /// Whether each value is a pair of bfloat16 numbers.
+    pairs: bool,
     weight: Aligned,
     bias: Aligned,
 }
 
 impl Packed {
+    /// As [`Packed::new`], rounded to bfloat16: a matrix of `k / 2` (rounded up) pairs a row.
+    ///
+    /// # Panics
+    /// If the lengths do not fit.
+    pub(crate) fn pairs(isa: Isa, weight: &[f32], bias: &[f32], k: usize) -> Self {
+        let n = bias.len();
+        assert_eq!(weight.len(), n * k, "weights of {n} x {k}");
+        let mut packed = Self::zeros_of_pairs(isa, n, k);
+        packed.bias.as_mut_slice()[..n].copy_from_slice(bias);
+        let mut line = vec![0.0; packed.panel()];
+        for p in 0..packed.panels() {
+            let (first, width, used) = packed.panel_outputs(p);
+            for i in 0..k {
+                for (j, value) in line[..used].iter_mut().enumerate() {
+                    *value = weight[(first + j) * k + i];
+                }
+                line[used..].fill(0.0);
+                packed.set_line(p, i, &line[..width]);
+            }
+        }
+        packed
+    }
+
+    /// `n` outputs of `k` inputs in pairs, weights and biases zero.
+    pub(crate) fn zeros_of_pairs(isa: Isa, n: usize, k: usize) -> Self {
+        Self { pairs: true, ..Self::zeros(isa, n, k.div_ceil(2)) }
+    }
+
     /// Packs `weight`, `[n, k]` row-major, and `bias`, `[n]`.
     ///
     /// # Panics
@@ -57,7 +94,8 @@ impl Packed {
     pub(crate) fn zeros(isa: Isa, n: usize, k: usize) -> Self {
         let lanes = isa.lanes();
         let padded = n.next_multiple_of(lanes);
-        Self { isa, n, k, lanes, weight: Aligned::zeros(padded * k), bias: Aligned::zeros(padded) }
+        let (weight, bias) = (Aligned::zeros(padded * k), Aligned::zeros(padded));
+        Self { isa, n, k, lanes, pairs: false, weight, bias }
     }
 
     /// The first output of panel `p`, how many it has room for, and how many it holds.
@@ -66,14 +104,21 @@ impl Packed {
         (first, width, width.min(self.n - first))
     }
 
-    /// The weights of panel `p` for input `i`, an output after the other.
+    /// Sets the weights of panel `p` for input `i`, an output after the other.
     ///
     /// # Panics
     /// If there is no such panel or input.
-    pub(crate) fn panel_line(&mut self, p: usize, i: usize) -> &mut [f32] {
-        assert!(i < self.k, "input {i} of {}", self.k);
+    pub(crate) fn set_line(&mut self, p: usize, i: usize, values: &[f32]) {
         let (first, width) = (p * self.panel(), self.width(p));
-        &mut self.weight.as_mut_slice()[first * self.k + i * width..][..width]
+        let (line, half) = if self.pairs { (i / 2, i % 2) } else { (i, 0) };
+        assert!(line < self.k, "input {i} of {}", self.k);
+        let line = &mut self.weight.as_mut_slice()[first * self.k + line * width..][..width];
+        if self.pairs {
+            let line = bytemuck::cast_slice_mut::<f32, [bf16; 2]>(line);
+            line.iter_mut().zip(values).for_each(|(pair, &v)| pair[half] = round(v));
+        } else {
+            line.copy_from_slice(values);
+        }
     }
 
     /// Outputs of a full panel.
@@ -89,6 +134,16 @@ impl Packed {
     /// Outputs.
     pub(crate) fn outputs(&self) -> usize {
         self.n
+    }
+
+    /// The instruction set that it is laid out for.
+    pub(crate) fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// Whether each value is a pair of bfloat16 numbers.
+    pub(crate) fn has_pairs(&self) -> bool {
+        self.pairs
     }
 
     /// Values of a row of the left side.
@@ -120,12 +175,13 @@ impl Rows {
     }
 
     /// The offsets, row after row.
-    fn walk(&self) -> Walk {
+    #[inline(always)]
+    pub(super) fn walk(&self) -> Walk {
         Walk { rows: *self, start: 0, at: 0, left: self.run }
     }
 
     /// The largest offset of `count` rows (at least one).
-    fn largest(&self, count: usize) -> usize {
+    pub(super) fn largest(&self, count: usize) -> usize {
         let last = (count - 1) / self.run * self.run_stride + (count - 1) % self.run * self.row_stride;
         // Where runs overlap, the end of the run before a short last one reaches further.
         let full = count / self.run;
@@ -137,7 +193,7 @@ impl Rows {
 
 /// Offsets of successive rows, without a division a row.
 #[derive(Clone, Copy)]
-struct Walk {
+pub(super) struct Walk {
     rows: Rows,
     start: usize,
     at: usize,
@@ -146,7 +202,7 @@ struct Walk {
 
 impl Walk {
     #[inline(always)]
-    fn next(&mut self) -> usize {
+    pub(super) fn next(&mut self) -> usize {
         let at = self.at;
         self.left -= 1;
         if self.left == 0 {
@@ -223,34 +279,117 @@ pub(crate) fn product(
     assert!(reach <= out.len(), "results reach to {reach} of {} values", out.len());
     assert!(finish.residual.is_none_or(|r| reach <= r.len()), "the residual is shorter than the results");
     assert!(packed.weight.len() >= packed.n.next_multiple_of(packed.lanes) * packed.k, "packed weights");
-    let kernel = AllTiles { packed, panels, left, out: out.as_mut_ptr(), rows, finish };
+    let out = out.as_mut_ptr();
     // SAFETY: all rows, runs and results lie inside their slices (asserted above); `out` is borrowed uniquely; `packed` is
     // laid out for its set, which is only made for processors that have it.
-    unsafe { packed.isa.run(kernel) };
+    unsafe {
+        if packed.pairs {
+            packed.isa.run_pairs(AllTiles::<Pairs> {
+                packed,
+                panels,
+                left,
+                out,
+                rows,
+                finish,
+                terms: PhantomData,
+            });
+        } else {
+            packed.isa.run(AllTiles::<Single> {
+                packed,
+                panels,
+                left,
+                out,
+                rows,
+                finish,
+                terms: PhantomData,
+            });
+        }
+    }
+}
+
+/// What the lanes of values and weights hold, and how their products are added.
+trait Terms<V> {
+    /// Rows of a tile.
+    const ROWS: usize;
+    /// `sum` plus the products of `a` and `b`.
+    ///
+    /// # Safety
+    /// As [`Vector`].
+    unsafe fn add(sum: V, a: V, b: V) -> V;
+}
+
+/// One float32 number a lane.
+struct Single;
+
+/// Two bfloat16 numbers a lane.
+struct Pairs;
+
+impl<V: Vector> Terms<V> for Single {
+    const ROWS: usize = V::ROWS;
+    // SAFETY: as the trait says.
+    #[inline(always)]
+    unsafe fn add(sum: V, a: V, b: V) -> V {
+        // SAFETY: as the trait says.
+        unsafe { sum.add_product(a, b) }
+    }
+}
+
+impl<V: PairVector> Terms<V> for Pairs {
+    const ROWS: usize = V::PAIR_ROWS;
+    // SAFETY: as the trait says.
+    #[inline(always)]
+    unsafe fn add(sum: V, a: V, b: V) -> V {
+        // SAFETY: as the trait says.
+        unsafe { sum.add_pairs(a, b) }
+    }
 }
 
 /// The tiles of some panels; the kernel is sound where `packed` is laid out for the vectors, and every row of `left`, of
 /// `out` and of the residual lies inside its slice, as [`product`] asserts.
-struct AllTiles<'a> {
+struct AllTiles<'a, T> {
     packed: &'a Packed,
     panels: Range<usize>,
     left: &'a Left<'a>,
     out: *mut f32,
     rows: Rows,
     finish: Finish<'a>,
+    terms: PhantomData<T>,
 }
 
-impl Kernel for AllTiles<'_> {
-    /// Panel after panel, so that a panel's weights stay in the cache while the rows go by.
+impl Kernel for AllTiles<'_, Single> {
     // SAFETY: see the type.
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
-        let Self { packed, panels, left, out, rows, finish } = self;
+        // SAFETY: see the type.
+        unsafe { self.tiles::<V>() }
+    }
+}
+
+impl PairKernel for AllTiles<'_, Pairs> {
+    // SAFETY: see the type.
+    #[inline(always)]
+    unsafe fn run<V: PairVector>(self) {
+        // SAFETY: see the type.
+        unsafe { self.tiles::<V>() }
+    }
+}
+
+impl<T> AllTiles<'_, T> {
+    /// Panel after panel, so that a panel's weights stay in the cache while the rows go by.
+    ///
+    /// # Safety
+    /// See the type.
+    #[inline(always)]
+    unsafe fn tiles<V: Vector>(self)
+    where
+        T: Terms<V>,
+    {
+        let Self { packed, panels, left, out, rows, finish, .. } = self;
         let (low, high) = finish.activation.bounds();
         let start = panels.start * packed.panel();
         // As few tiles as there can be, as even as they can be. Values of rows that begin a multiple of a page apart lie in the
         // same eight lines of the nearest cache: so many rows and no more.
-        let most = if left.rows.row_stride.is_multiple_of(PAGE) { V::ROWS.min(PAGE_ROWS) } else { V::ROWS };
+        let most = if left.rows.row_stride.is_multiple_of(PAGE) { T::ROWS.min(PAGE_ROWS) } else { T::ROWS };
         let tiles = left.count.div_ceil(most);
         let (fewer, more) = (left.count / tiles, left.count % tiles);
         for p in panels {
@@ -279,9 +418,9 @@ impl Kernel for AllTiles<'_> {
                 // SAFETY: see the fields of `panel`; the rows of all tiles are `count` together.
                 unsafe {
                     if packed.width(p) == packed.panel() {
-                        panel.tile::<V, TILE_VECTORS>(count);
+                        panel.tile::<V, T, TILE_VECTORS>(count);
                     } else {
-                        panel.tile::<V, 1>(count);
+                        panel.tile::<V, T, 1>(count);
                     }
                 }
             }
@@ -320,17 +459,17 @@ struct Panel {
 }
 
 impl Panel {
-    /// The next `count` rows, at most [`Vector::ROWS`].
+    /// The next `count` rows, at most [`Terms::ROWS`].
     ///
     /// # Safety
     /// As [`Self::rows`].
     #[inline(always)]
-    unsafe fn tile<V: Vector, const NV: usize>(&mut self, count: usize) {
+    unsafe fn tile<V: Vector, T: Terms<V>, const NV: usize>(&mut self, count: usize) {
         macro_rules! by_count {
             ($($rows:literal)*) => {
                 match count {
                     // SAFETY: the caller's.
-                    $($rows if $rows <= V::ROWS => unsafe { self.rows::<V, $rows, NV>() },)*
+                    $($rows if $rows <= T::ROWS => unsafe { self.rows::<V, T, $rows, NV>() },)*
                     _ => unreachable!("a tile of {count} rows"),
                 }
             };
@@ -342,7 +481,7 @@ impl Panel {
     /// The next `MR` rows begin `taps` runs of `channels` values each; `weight` and `bias` a panel of `NV` vectors; results
     /// (and the residual) have room for `columns` values in each row.
     #[inline(always)]
-    unsafe fn rows<V: Vector, const MR: usize, const NV: usize>(&mut self) {
+    unsafe fn rows<V: Vector, T: Terms<V>, const MR: usize, const NV: usize>(&mut self) {
         // SAFETY: all offsets below stay within what the caller vouches for; a row with fewer columns than its vectors
         // goes through `edge`, which holds a whole tile's row.
         unsafe {
@@ -357,7 +496,7 @@ impl Panel {
                     each_row!(MR, I, {
                         let v = V::splat(*a[I].add(k));
                         for j in 0..NV {
-                            sums[I][j] = sums[I][j].add_product(v, w[j]);
+                            sums[I][j] = T::add(sums[I][j], v, w[j]);
                         }
                     });
                 }

@@ -7,7 +7,7 @@ mod x86;
 
 use std::sync::OnceLock;
 
-pub(crate) use vector::{Portable, Vector};
+pub(crate) use vector::{Number, PairVector, Portable, Vector};
 #[cfg(target_arch = "x86_64")]
 use x86::{Avx2, Avx512};
 
@@ -30,6 +30,9 @@ pub enum Isa {
     /// AVX-512 (F): sixteen float32 a vector, and 32 of them.
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    /// The same with AVX512-BF16: products of bfloat16 pairs are one instruction, where the other sets need several.
+    #[cfg(target_arch = "x86_64")]
+    Avx512Bf16,
 }
 
 impl Isa {
@@ -42,6 +45,9 @@ impl Isa {
             sets.push(Self::Avx2);
             if std::is_x86_feature_detected!("avx512f") {
                 sets.push(Self::Avx512);
+                if std::is_x86_feature_detected!("avx512bf16") {
+                    sets.push(Self::Avx512Bf16);
+                }
             }
         }
         sets
@@ -65,6 +71,8 @@ impl Isa {
             Self::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Bf16 => "avx512bf16",
         }
     }
 
@@ -76,7 +84,7 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => Avx2::LANES,
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => Avx512::LANES,
+            Self::Avx512 | Self::Avx512Bf16 => Avx512::LANES,
         }
     }
 
@@ -121,8 +129,39 @@ impl Isa {
             Self::Avx2 => unsafe { x86::run_avx2(kernel) },
             // SAFETY: the caller's: the processor has AVX-512 F, AVX2 and FMA.
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => unsafe { x86::run_avx512(kernel) },
+            Self::Avx512 | Self::Avx512Bf16 => unsafe { x86::run_avx512(kernel) },
         }
+    }
+
+    /// Runs a kernel over pairs of bfloat16 numbers with the vectors of this set.
+    ///
+    /// # Safety
+    /// As [`Isa::run`].
+    pub(crate) unsafe fn run_pairs<K: PairKernel>(self, kernel: K) {
+        match self {
+            // SAFETY: the caller's.
+            Self::Portable => unsafe { kernel.run::<Portable<4>>() },
+            // SAFETY: the caller's.
+            Self::Portable16 => unsafe { kernel.run::<Portable<16>>() },
+            // SAFETY: the caller's: the processor has AVX2 and FMA.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => unsafe { x86::run_pairs_avx2(kernel) },
+            // SAFETY: the caller's: the processor has AVX-512 F, AVX2 and FMA.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => unsafe { x86::run_pairs_avx512(kernel) },
+            // SAFETY: the caller's: the processor has AVX-512 F, AVX512-BF16, AVX2 and FMA.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Bf16 => unsafe { x86::run_pairs_avx512_bf16(kernel) },
+        }
+    }
+
+    /// Whether products of bfloat16 numbers are instructions of this set; elsewhere they are imitated, at less than the speed of float32.
+    #[must_use]
+    pub fn has_bf16(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return self == Self::Avx512Bf16;
+        #[cfg(not(target_arch = "x86_64"))]
+        false
     }
 }
 
@@ -134,6 +173,15 @@ pub(crate) trait Kernel {
     /// # Safety
     /// The processor has the instructions of `V`; and what the kernel says.
     unsafe fn run<V: Vector>(self);
+}
+
+/// As [`Kernel`], over vectors whose lanes may hold pairs of bfloat16 numbers.
+pub(crate) trait PairKernel {
+    /// Does the work.
+    ///
+    /// # Safety
+    /// As [`Kernel::run`].
+    unsafe fn run<V: PairVector>(self);
 }
 
 #[cfg(test)]

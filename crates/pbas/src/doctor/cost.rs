@@ -104,7 +104,13 @@ pub fn estimate(
     let mut speed = None::<(usize, f64)>;
     for &size in &sizes {
         let geometry = Geometry { fit: settings.fit, size };
-        let extractor = Extractor::new(backbone, geometry, &settings.feature_layers, settings.pooling)?;
+        let extractor = Extractor::new(
+            backbone,
+            geometry,
+            &settings.feature_layers,
+            settings.pooling,
+            settings.precision,
+        )?;
         let mut scratch = ExtractScratch::default();
         let mut fastest = f64::INFINITY;
         // The first one pays for the buffers: unless it is the only one, the fastest is another.

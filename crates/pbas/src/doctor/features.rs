@@ -1,5 +1,6 @@
 //! A whole picture in a few hundred numbers: mean and deviation of every channel of the backbone over the picture.
 
+use pbas_nn::Precision;
 use pbas_nn::linalg::Threads;
 
 use crate::Result;
@@ -28,7 +29,9 @@ impl WholePicture {
     pub fn new(backbone: &Backbone) -> Result<Self> {
         let geometry = Geometry { fit: Fit::Stretch, size: InputSize::square(SIDE) };
         let layers = LAYERS.map(String::from);
-        Ok(Self { extractor: Extractor::new(backbone, geometry, &layers, Pooling::Channels)? })
+        Ok(Self {
+            extractor: Extractor::new(backbone, geometry, &layers, Pooling::Channels, Precision::F32)?,
+        })
     }
 
     /// Of one picture.

@@ -19,7 +19,7 @@ use crate::onnx::proto::{ModelProto, OperatorSetIdProto, StringStringEntryProto}
 use crate::onnx::{Attribute, Element, Extent, GraphBuilder, Value};
 use crate::preprocess::{Fit, Geometry, InputSize};
 use crate::settings::Scoring;
-use crate::{Error, Result};
+use crate::{Error, Precision, Result};
 use backbone::Network;
 
 /// Versions of ONNX's operator set that can be written.
@@ -89,7 +89,7 @@ pub fn check_opset(opset: u32) -> Result<()> {
 /// The bytes of the ONNX file; the same for the same model and options.
 ///
 /// # Errors
-/// An unknown opset, a model with a region of interest, or one of more than 2 GiB, which ONNX cannot hold in one file.
+/// An unknown opset, a model with a region of interest or in bfloat16, or one of more than 2 GiB, which ONNX cannot hold in one file.
 pub fn to_onnx(detector: &Detector, options: &Options) -> Result<Vec<u8>> {
     let model = to_model(detector, options)?;
     let length = model.encoded_len();
@@ -111,6 +111,13 @@ pub fn to_model(detector: &Detector, options: &Options) -> Result<ModelProto> {
             "export: expected a model without a region of interest, found one with `{}`, which the graph cannot hold yet",
             roi.source()
         )));
+    }
+    if model.settings.precision != Precision::F32 {
+        return Err(Error::unsupported(format!(
+            "export: expected a model in f32, found one in {}: the graph computes in float32, for which its threshold was not set",
+            model.settings.precision
+        ))
+        .with_hint("train the model with `--precision f32`"));
     }
     let scoring = model.settings.scoring;
     let mut b = GraphBuilder::new("pbas");

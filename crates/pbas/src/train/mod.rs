@@ -123,7 +123,13 @@ pub fn train(job: TrainJob<'_>, observer: &dyn Observer) -> Result<Training> {
     settings.validate()?;
     let extractors = sizes.iter().map(|&size| {
         let geometry = Geometry { fit: settings.fit, size };
-        Extractor::new(&job.backbone, geometry, &settings.feature_layers, settings.pooling)
+        Extractor::new(
+            &job.backbone,
+            geometry,
+            &settings.feature_layers,
+            settings.pooling,
+            settings.precision,
+        )
     });
     let extractors = extractors.collect::<Result<Vec<_>>>()?;
     let (limit, roi) = (job.cache_limit, settings.roi.as_ref());

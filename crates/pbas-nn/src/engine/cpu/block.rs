@@ -4,10 +4,14 @@
 //! Two ways, which give the same bits. **By lines**: a band of output lines after the other, the lines that two bands
 //! share are kept; for large maps, and on one thread. **By slices**: a panel of channels after the other over the whole map;
 //! for small maps on several threads, where bands of lines would compute too many shared lines twice.
+//!
+//! In bfloat16 what the two products read is rounded: the map a band at a time, the depthwise outputs as they are written. Depthwise windows
+//! themselves are float32.
 
 use std::ops::Range;
 use std::sync::Arc;
 
+use half::bf16;
 use rayon::prelude::*;
 
 use super::conv::{Conv, Padding};
@@ -18,6 +22,7 @@ use crate::kernel::depthwise::{PackedDepthwise, Padded};
 use crate::kernel::product::{Finish, Left, Packed, Rows, product};
 use crate::linalg::Threads;
 use crate::shape::Shape;
+use crate::simd::Number;
 
 /// Output positions of a band of lines, at least: enough rows for the products.
 const BAND: usize = 48;
@@ -46,6 +51,15 @@ pub(super) struct Block {
 pub(super) struct Project {
     pub packed: Arc<Packed>,
     pub activation: Activation,
+}
+
+/// Some lines of the padded widened map.
+struct Lines<'a> {
+    data: &'a [f32],
+    /// Which of them is the uppermost.
+    first: usize,
+    /// How many there are; below the last follows the first.
+    rows: usize,
 }
 
 impl Block {
@@ -93,37 +107,49 @@ impl Block {
         let out_line = out.len() / range.len();
         let band = BAND.div_ceil(width).min(range.len());
         let held = (band - 1) * s + k;
-        with_scratch(held * wide + band * narrow, |scratch| {
-            let (window, middle) = scratch.split_at_mut(held * wide);
-            // Lines `first .. first + ready` of the padded map are in the window.
-            let (mut first, mut ready) = (range.start * s, 0);
+        let middle_len = self.middle_len(band * narrow);
+        let rows_len = self.expand.as_ref().map_or(0, |expand| expand.room(held * p.columns()));
+        with_scratch(held * wide + middle_len + rows_len, |scratch| {
+            let (window, scratch) = scratch.split_at_mut(held * wide);
+            let (middle, rows) = scratch.split_at_mut(middle_len);
+            // Lines of the padded map up to `ready` are in the window; line `y` is its line `y % held`.
+            let mut ready = range.start * s;
             for y in range.clone().step_by(band) {
                 let count = band.min(range.end - y);
                 let from = y * s;
-                let kept = (first + ready).saturating_sub(from);
-                window.copy_within((ready - kept) * wide..ready * wide, 0);
-                let need = (count - 1) * s + k;
-                let fresh = &mut window[kept * wide..need * wide];
-                match &self.expand {
-                    Some(expand) => {
-                        let panels = 0..expand.packed.panels();
-                        self.widen(expand, panels, src, from + kept..from + need, fresh);
-                    }
-                    None => {
-                        for (y, row) in (from + kept..from + need).zip(fresh.chunks_exact_mut(wide)) {
-                            p.write_row(src, y, row);
+                let to = from + (count - 1) * s + k;
+                ready = ready.max(from);
+                while ready < to {
+                    // As many lines as follow each other in the window.
+                    let at = ready % held;
+                    let fresh = ready..to.min(ready + held - at);
+                    let lines = &mut window[at * wide..(at + fresh.len()) * wide];
+                    ready = fresh.end;
+                    match &self.expand {
+                        Some(expand) => {
+                            let left = expand.ready(self.source(expand, src, &fresh), rows);
+                            self.widen(expand, 0..expand.packed.panels(), &left, fresh, lines);
+                        }
+                        None => {
+                            for (y, row) in fresh.zip(lines.chunks_exact_mut(wide)) {
+                                p.write_row(src, y, row);
+                            }
                         }
                     }
                 }
-                (first, ready) = (from, need);
-
+                let lines = Lines { data: window, first: from % held, rows: held };
                 let at = (y - range.start) * out_line..(y - range.start + count) * out_line;
                 let Some(project) = &self.project else {
-                    self.windows(window, &mut out[at], count);
+                    self.windows(&lines, &mut out[at], count);
                     continue;
                 };
-                self.windows(window, &mut middle[..count * narrow], count);
-                let left = Left::dense(&middle[..count * narrow], count * width, c);
+                let middle = &mut middle[..self.middle_len(count * narrow)];
+                if project.packed.has_pairs() {
+                    self.windows(&lines, bytemuck::cast_slice_mut::<f32, bf16>(middle), count);
+                } else {
+                    self.windows(&lines, middle, count);
+                }
+                let left = Left::dense(middle, count * width, project.packed.inputs());
                 let residual = residual.map(|r| &r[at.clone()]);
                 let finish = Finish { residual, activation: project.activation };
                 let panels = 0..project.packed.panels();
@@ -133,13 +159,43 @@ impl Block {
         });
     }
 
-    /// Lines `range` of the padded widened map, of these `panels` of channels alone.
-    fn widen(&self, expand: &Conv, panels: Range<usize>, src: &[f32], range: Range<usize>, out: &mut [f32]) {
+    /// Float32 values that hold `count` depthwise outputs, or as many bits of bfloat16 pairs: channels are even, since they fill vectors.
+    fn middle_len(&self, count: usize) -> usize {
+        match &self.project {
+            None => 0,
+            Some(project) if project.packed.has_pairs() => count / 2,
+            Some(_) => count,
+        }
+    }
+
+    /// Lines `range` of the padded widened map that are not padding.
+    fn inside(&self, range: &Range<usize>) -> Range<usize> {
+        let p = &self.padding;
+        range.start.max(p.top)..range.end.min(p.top + p.map.height)
+    }
+
+    /// What lines `range` of the padded widened map are made of.
+    fn source<'a>(&self, expand: &Conv, src: &'a [f32], range: &Range<usize>) -> Left<'a> {
+        let inside = self.inside(range);
+        if inside.is_empty() {
+            return Left::dense(&[], 0, 0);
+        }
+        expand.left(src, inside.start - self.padding.top, inside.len(), self.padding.columns())
+    }
+
+    /// Lines `range` of the padded widened map, of these `panels` of channels alone, from what they are made of.
+    fn widen(
+        &self,
+        expand: &Conv,
+        panels: Range<usize>,
+        left: &Left<'_>,
+        range: Range<usize>,
+        out: &mut [f32],
+    ) {
         let p = &self.padding;
         let line = out.len() / range.len();
         let c = line / p.width;
-        let inside = range.start.max(p.top)..range.end.min(p.top + p.map.height);
-        let columns = p.columns();
+        let (inside, columns) = (self.inside(&range), p.columns());
         for (y, row) in range.clone().zip(out.chunks_exact_mut(line)) {
             if inside.contains(&y) {
                 row[..p.left * c].fill(0.0);
@@ -151,22 +207,27 @@ impl Block {
         if inside.is_empty() {
             return;
         }
-        let left = expand.left(src, inside.start - p.top, inside.len(), columns);
         let rows = Rows { run: columns, run_stride: line, row_stride: c };
         let at = (inside.start - range.start) * line + p.left * c;
         let finish = Finish { residual: None, activation: expand.activation };
-        product(&expand.packed, panels, &left, &mut out[at..], rows, finish);
+        product(&expand.packed, panels, left, &mut out[at..], rows, finish);
     }
 
     /// `count` lines of the depthwise convolution from the padded lines that they reach.
-    fn windows(&self, lines: &[f32], out: &mut [f32], count: usize) {
+    fn windows<T: Number>(&self, lines: &Lines<'_>, out: &mut [T], count: usize) {
         let (c, width) = (self.middle.channels, self.middle.width);
         let line = self.padding.width * c;
         let block = self.depthwise.block();
         let stride = self.window.stride;
-        let run = |b: usize, y: usize, x: usize, n: usize, out: &mut [f32]| {
-            let at = y * stride * line + x * stride * c + b * block;
-            let map = Padded { data: &lines[at..], row_stride: line, column_stride: c, stride };
+        let run = |b: usize, y: usize, x: usize, n: usize, out: &mut [T]| {
+            let map = Padded {
+                data: &lines.data[x * stride * c + b * block..],
+                row_stride: line,
+                first: (lines.first + y * stride) % lines.rows,
+                rows: lines.rows,
+                column_stride: c,
+                stride,
+            };
             let to = (y * width + x) * c + b * block;
             self.depthwise.row(b, &map, &mut out[to..], c, n, self.activation);
         };
@@ -206,34 +267,48 @@ impl Block {
         let p = &self.padding;
         let panel = expand.packed.panel();
         let positions = self.middle.positions();
-        let stride = self.window.stride;
-        let len = positions * self.middle.channels;
-        shared.grow(len);
-        let middle = &mut shared.as_mut_slice()[..len];
-        middle.par_chunks_mut(positions * panel).enumerate().for_each(|(i, slice)| {
+        let len = self.middle_len(positions * self.middle.channels);
+        let whole = self.source(expand, src, &(0..p.height));
+        let rows_len = expand.room(whole.count);
+        shared.grow(len + rows_len);
+        let (middle, rows) = shared.as_mut_slice()[..len + rows_len].split_at_mut(len);
+        let left = expand.ready(whole, rows);
+        let held = self.middle_len(positions * panel);
+        middle.par_chunks_mut(held).enumerate().for_each(|(i, slice)| {
             with_scratch(p.height * p.width * panel, |wide| {
-                self.widen(expand, i..i + 1, src, 0..p.height, wide);
-                let line = p.width * panel;
-                for (y, out) in slice.chunks_exact_mut(self.middle.width * panel).enumerate() {
-                    let data = &wide[y * stride * line..];
-                    let map = Padded { data, row_stride: line, column_stride: panel, stride };
-                    self.depthwise.row(i, &map, out, panel, self.middle.width, self.activation);
+                self.widen(expand, i..i + 1, &left, 0..p.height, wide);
+                if project.packed.has_pairs() {
+                    self.slice(i, wide, bytemuck::cast_slice_mut::<f32, bf16>(slice));
+                } else {
+                    self.slice(i, wide, slice);
                 }
             });
         });
-        let (middle, outputs) = (&shared.as_slice()[..len], project.packed.outputs());
+        let outputs = project.packed.outputs();
         let band = positions.div_ceil(2 * rayon::current_num_threads()).clamp(BAND / 2, 2 * BAND);
+        let (middle, row) = (&*middle, held / positions);
         out.par_chunks_mut(band * outputs).enumerate().for_each(|(i, out)| {
             let left = Left {
-                data: &middle[i * band * panel..],
-                rows: Rows::dense(panel),
+                data: &middle[i * band * row..],
+                rows: Rows::dense(row),
                 count: out.len() / outputs,
                 taps: self.middle.channels / panel,
-                tap_stride: positions * panel,
+                tap_stride: held,
             };
             let residual = residual.map(|r| &r[i * band * outputs..]);
             let finish = Finish { residual, activation: project.activation };
             product(&project.packed, 0..project.packed.panels(), &left, out, Rows::dense(outputs), finish);
         });
+    }
+
+    /// All lines of the depthwise convolution of panel `i` of channels, which `wide` holds alone.
+    fn slice<T: Number>(&self, i: usize, wide: &[f32], out: &mut [T]) {
+        let (panel, stride) = (self.depthwise.block(), self.window.stride);
+        let line = self.padding.width * panel;
+        for (y, out) in out.chunks_exact_mut(self.middle.width * panel).enumerate() {
+            let (first, rows) = (y * stride, self.padding.height);
+            let map = Padded { data: wide, row_stride: line, first, rows, column_stride: panel, stride };
+            self.depthwise.row(i, &map, out, panel, self.middle.width, self.activation);
+        }
     }
 }

@@ -10,6 +10,7 @@ use crate::graph::{Activation, Graph, Node, NodeId, Op, Window};
 use crate::kernel::depthwise::PackedDepthwise;
 use crate::kernel::product::Packed;
 use crate::kernel::winograd::{self, Transformed};
+use crate::precision::Precision;
 use crate::shape::Shape;
 use crate::simd::Isa;
 
@@ -66,10 +67,10 @@ enum Role {
 }
 
 /// Compiles `graph`, whose maps have these `shapes`.
-pub(super) fn compile(graph: &Graph, shapes: &[Shape], isa: Isa) -> Program {
+pub(super) fn compile(graph: &Graph, shapes: &[Shape], isa: Isa, precision: Precision) -> Program {
     let readers = readers(graph);
     let roles = roles(graph, &readers, isa);
-    let mut c = Compiler { graph, shapes, readers: &readers, isa, program: Program::default() };
+    let mut c = Compiler { graph, shapes, readers: &readers, isa, precision, program: Program::default() };
     c.program.value = vec![None; graph.nodes().len()];
     for (id, role) in roles.iter().enumerate() {
         match *role {
@@ -154,10 +155,14 @@ fn depthwise(node: &Node, isa: Isa) -> Option<Arc<PackedDepthwise>> {
         .depthwise(isa, || PackedDepthwise::new(isa, weight.read(&mut Vec::new()), bias, window.kernel))
 }
 
-fn dense(node: &Node, isa: Isa) -> Option<Arc<Packed>> {
+fn dense(node: &Node, isa: Isa, precision: Precision) -> Option<Arc<Packed>> {
     let Op::Conv2d { weight, bias, .. } = &node.op else { return None };
     let inputs = weight.len() / bias.len().max(1);
-    Some(node.packed.dense(isa, || Packed::new(isa, weight.read(&mut Vec::new()), bias, inputs)))
+    let pack = match precision {
+        Precision::F32 => Packed::new,
+        Precision::Bf16 => Packed::pairs,
+    };
+    Some(node.packed.dense(isa, precision, || pack(isa, weight.read(&mut Vec::new()), bias, inputs)))
 }
 
 struct Compiler<'a> {
@@ -165,6 +170,7 @@ struct Compiler<'a> {
     shapes: &'a [Shape],
     readers: &'a [Vec<NodeId>],
     isa: Isa,
+    precision: Precision,
     program: Program,
 }
 
@@ -218,7 +224,9 @@ impl Compiler<'_> {
     /// The convolution `id`, resolved, and the value that it reads.
     fn resolved(&mut self, id: NodeId) -> (Conv, usize) {
         let node = &self.graph.nodes()[id];
-        let (Op::Conv2d { window, activation, .. }, Some(packed)) = (&node.op, dense(node, self.isa)) else {
+        let (Op::Conv2d { window, activation, .. }, Some(packed)) =
+            (&node.op, dense(node, self.isa, self.precision))
+        else {
             unreachable!("only called for convolutions")
         };
         let source = node.inputs[0];
@@ -250,20 +258,23 @@ impl Compiler<'_> {
         let (from, out) = (self.shapes[node.inputs[0]], self.shapes[id]);
         let whole =
             from.channels.is_multiple_of(WINOGRAD_CHANNELS) && out.channels.is_multiple_of(WINOGRAD_CHANNELS);
-        (whole && winograd::share(out.height, out.width) <= MAX_WINOGRAD_SHARE)
-            .then(|| winograd::tile(out.height, out.width))
+        let tile = match self.precision {
+            Precision::F32 => winograd::tile(out.height, out.width),
+            // Rounded to bfloat16, the points of larger tiles cost four times the error of direct summation, these less than twice.
+            Precision::Bf16 => 2,
+        };
+        (whole && winograd::share(tile, out.height, out.width) <= MAX_WINOGRAD_SHARE).then_some(tile)
     }
 
     /// As [`Self::conv`], by Winograd's algorithm.
     fn winograd(&mut self, id: NodeId, end: NodeId, tile: usize) {
-        let (node, isa) = (&self.graph.nodes()[id], self.isa);
+        let (node, isa, precision) = (&self.graph.nodes()[id], self.isa, self.precision);
         let Op::Conv2d { window, weight, bias, activation, .. } = &node.op else {
             unreachable!("only called for convolutions")
         };
         let (map, out) = (self.shapes[node.inputs[0]], self.shapes[id]);
-        let weights = node
-            .packed
-            .winograd(isa, tile, || Transformed::new(isa, weight.read(&mut Vec::new()), bias, tile));
+        let transform = || Transformed::new(isa, precision, weight.read(&mut Vec::new()), bias, tile);
+        let weights = node.packed.winograd(isa, precision, tile, transform);
         let padding = Padding::of(window, map, out);
         let mut reads = vec![self.value(node.inputs[0])];
         let mut conv = Winograd::new(isa, weights, map, out, [padding.top, padding.left], *activation);
@@ -301,7 +312,8 @@ impl Compiler<'_> {
         // Within a block the depthwise convolution has one reader, the projection.
         let project = (end != id).then(|| {
             let p = self.readers[id][0];
-            let (Op::Conv2d { activation, .. }, Some(packed)) = (&nodes[p].op, dense(&nodes[p], self.isa))
+            let (Op::Conv2d { activation, .. }, Some(packed)) =
+                (&nodes[p].op, dense(&nodes[p], self.isa, self.precision))
             else {
                 unreachable!("a block ends with a convolution")
             };

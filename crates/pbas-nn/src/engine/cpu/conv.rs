@@ -1,11 +1,14 @@
-//! Convolution over all channels: a product with packed weights, read straight from the (padded) map.
+//! Convolution over all channels: a product with packed weights, read straight from the (padded) map; in bfloat16 from a band of its rows,
+//! rounded and laid end to end.
 
 use std::sync::Arc;
 
 use rayon::prelude::*;
 
+use super::scratch::with_scratch;
 use super::split::{count, even_lines};
 use crate::graph::{Activation, Window};
+use crate::kernel::pairs::{gather, room};
 use crate::kernel::product::{Finish, Left, Packed, Rows, product};
 use crate::linalg::Threads;
 use crate::shape::Shape;
@@ -87,6 +90,8 @@ pub(super) struct Conv {
     rows: Rows,
     taps: usize,
     tap_stride: usize,
+    /// Values of a run.
+    channels: usize,
 }
 
 impl Conv {
@@ -105,7 +110,21 @@ impl Conv {
             run_stride: window.stride * line,
             row_stride: window.stride * padding.map.channels,
         };
-        Self { packed, out, activation, rows, taps: window.kernel, tap_stride: line }
+        let channels = window.kernel * padding.map.channels;
+        Self { packed, out, activation, rows, taps: window.kernel, tap_stride: line, channels }
+    }
+
+    /// Values of scratch that [`Self::ready`] needs for so many rows.
+    pub(super) fn room(&self, rows: usize) -> usize {
+        if self.packed.has_pairs() { room(rows, self.taps * self.channels) } else { 0 }
+    }
+
+    /// The rows as the product reads them: where they lie, or rounded into `scratch`.
+    pub(super) fn ready<'a>(&self, left: Left<'a>, scratch: &'a mut [f32]) -> Left<'a> {
+        if !self.packed.has_pairs() {
+            return left;
+        }
+        gather(self.packed.isa(), &left, self.channels, scratch)
     }
 
     /// The left side of the product for the lines `first .. first + lines` of the output, of each only `columns`.
@@ -128,7 +147,10 @@ impl Conv {
             let residual = residual.map(|r| &r[i * lines * line..]);
             let finish = Finish { residual, activation: self.activation };
             let dense = Rows::dense(self.out.channels);
-            product(&self.packed, 0..self.packed.panels(), &left, out, dense, finish);
+            with_scratch(self.room(left.count), |scratch| {
+                let left = self.ready(left, scratch);
+                product(&self.packed, 0..self.packed.panels(), &left, out, dense, finish);
+            });
         };
         match threads {
             Threads::One => out.chunks_mut(lines * line).enumerate().for_each(work),

@@ -2,7 +2,7 @@
 //!
 //! Convolutions are products with packed weights that read the map where it lies; bias, addition and activation happen in
 //! registers; an inverted bottleneck is one step. Every output is summed in one fixed order, so results do not depend on the
-//! number of threads.
+//! number of threads. With [`Precision::Bf16`] both sides of these products are rounded to bfloat16; all else stays float32.
 
 mod block;
 mod compile;
@@ -21,7 +21,7 @@ use crate::kernel::Aligned;
 use crate::linalg::Threads;
 use crate::shape::{Shape, infer};
 use crate::simd::Isa;
-use crate::{Error, Result};
+use crate::{Error, Precision, Result};
 
 /// A graph resolved for one picture size: shapes known, every mismatch found, steps fused, weights packed (once for all
 /// plans of a graph), each map given a buffer that maps no longer needed share.
@@ -48,8 +48,8 @@ impl Plan {
     ///
     /// # Errors
     /// As [`infer`], and as [`Isa::current`].
-    pub fn new(graph: Graph, height: usize, width: usize) -> Result<Self> {
-        Self::for_isa(graph, height, width, Isa::current()?)
+    pub fn new(graph: Graph, height: usize, width: usize, precision: Precision) -> Result<Self> {
+        Self::for_isa(graph, height, width, precision, Isa::current()?)
     }
 
     /// As [`Plan::new`], for an instruction set of [`Isa::all`].
@@ -59,10 +59,16 @@ impl Plan {
     ///
     /// # Panics
     /// If this processor lacks the instruction set.
-    pub fn for_isa(graph: Graph, height: usize, width: usize, isa: Isa) -> Result<Self> {
+    pub fn for_isa(
+        graph: Graph,
+        height: usize,
+        width: usize,
+        precision: Precision,
+        isa: Isa,
+    ) -> Result<Self> {
         assert!(Isa::all().contains(&isa), "this processor has no {}", isa.name());
         let shapes = infer(&graph, height, width)?;
-        let program = compile(&graph, &shapes, isa);
+        let program = compile(&graph, &shapes, isa, precision);
         let kept: Vec<usize> = graph.outputs().iter().filter_map(|(_, id)| program.value[*id]).collect();
         let (buffer, capacity) = place::place(&program.lengths, &program.uses, &kept);
         Ok(Self { graph, shapes, program, buffer, capacity })

@@ -4,9 +4,12 @@
 //! Two ways, which give the same bits. **By blocks**: every thread takes blocks of its own whose points stay in its second-level cache, while
 //! all weights stream by; for weights that stay in the third. **By points**: all threads share a larger block, and each multiplies
 //! at some of its points; for weights that are larger than what they are multiplied with, so that they are read as rarely as can be.
+//!
+//! In bfloat16 the points of inputs and weights are rounded, after transforms in float32; products and outputs are float32.
 
 use std::sync::Arc;
 
+use half::bf16;
 use rayon::prelude::*;
 
 use super::scratch::with_scratch;
@@ -55,9 +58,9 @@ impl Winograd {
         Self { isa, weights, tiles, map, top, left, activation, zeros: Aligned::zeros(map.channels) }
     }
 
-    /// Values from one tile to the next, of inputs and of outputs.
+    /// Float32 values from one tile to the next, of inputs (or of as many bits of bfloat16 pairs) and of outputs.
     fn strides(&self) -> [usize; 2] {
-        [self.map.channels + GAP, self.tiles.out.channels + GAP]
+        [self.weights.points[0].inputs() + GAP, self.tiles.out.channels + GAP]
     }
 
     /// All of the output; `shared` is memory that may grow.
@@ -127,7 +130,12 @@ impl Winograd {
         // Inputs: line after line, of each the points, of each the tiles.
         let transform = |(i, points): (usize, &mut [f32])| {
             let first = (lines.start + i) * across;
-            map.write(first..first + across, points, Layout { point: across * from, tile: from });
+            if self.weights.points[0].has_pairs() {
+                let points = bytemuck::cast_slice_mut::<f32, bf16>(points);
+                map.write(first..first + across, points, Layout { point: 2 * across * from, tile: 2 * from });
+            } else {
+                map.write(first..first + across, points, Layout { point: across * from, tile: from });
+            }
         };
         let line = points * across * from;
         match threads {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::{MAX_POINTS, TAPS, evaluate, interpolate};
 use crate::graph::Activation;
 use crate::shape::Shape;
-use crate::simd::{Isa, Kernel, Vector};
+use crate::simd::{Isa, Kernel, Number, PairKernel, PairVector, Vector};
 
 /// How a map of outputs is cut into tiles, and where the tiles' points lie: at point `p` of the `i`-th tile of a range begin
 /// its channels at `p point_stride + i tile_stride`.
@@ -63,7 +63,7 @@ impl Inputs<'_> {
     ///
     /// # Panics
     /// If the map, the zeros or the points do not have the room that their shapes ask for, or the channels fill no vectors.
-    pub(crate) fn write(&self, range: Range<usize>, points: &mut [f32], layout: Layout) {
+    pub(crate) fn write<T: Number>(&self, range: Range<usize>, points: &mut [T], layout: Layout) {
         let channels = self.shape.channels;
         assert!(channels.is_multiple_of(self.isa.lanes()), "channels in whole vectors");
         assert!(self.map.len() >= self.shape.len() && self.zeros.len() >= channels, "a map and its zeros");
@@ -78,9 +78,9 @@ impl Inputs<'_> {
         // above), which is borrowed uniquely; sets are only made for processors that have them.
         unsafe {
             match self.tiles.tile {
-                2 => self.isa.run(WriteInputs::<4> { inputs: self, range, to, layout }),
-                3 => self.isa.run(WriteInputs::<5> { inputs: self, range, to, layout }),
-                4 => self.isa.run(WriteInputs::<6> { inputs: self, range, to, layout }),
+                2 => self.isa.run_pairs(WriteInputs::<T, 4> { inputs: self, range, to, layout }),
+                3 => self.isa.run_pairs(WriteInputs::<T, 5> { inputs: self, range, to, layout }),
+                4 => self.isa.run_pairs(WriteInputs::<T, 6> { inputs: self, range, to, layout }),
                 m => unreachable!("tiles of {m}"),
             }
         }
@@ -88,17 +88,17 @@ impl Inputs<'_> {
 }
 
 /// Tiles of `N` positions a side; sound as [`Inputs::write`] says.
-struct WriteInputs<'a, const N: usize> {
+struct WriteInputs<'a, T, const N: usize> {
     inputs: &'a Inputs<'a>,
     range: Range<usize>,
-    to: *mut f32,
+    to: *mut T,
     layout: Layout,
 }
 
-impl<const N: usize> Kernel for WriteInputs<'_, N> {
+impl<T: Number, const N: usize> PairKernel for WriteInputs<'_, T, N> {
     // SAFETY: see the type.
     #[inline(always)]
-    unsafe fn run<V: Vector>(self) {
+    unsafe fn run<V: PairVector>(self) {
         let Self { inputs: Inputs { tiles, map, shape, top, left, zeros, .. }, range, to, layout } = self;
         let across = tiles.across();
         for (i, t) in range.enumerate() {
@@ -132,7 +132,7 @@ impl<const N: usize> Kernel for WriteInputs<'_, N> {
                         }
                         column = evaluate(column);
                         for a in 0..N {
-                            column[a].store(to.add((a * N + b) * layout.point));
+                            T::store(column[a], to.add((a * N + b) * layout.point));
                         }
                     }
                 }

@@ -3,6 +3,7 @@
 use super::{MAX_POINTS, TAPS, weight_matrix};
 use crate::kernel::product::Packed;
 use crate::linalg::vectorized;
+use crate::precision::Precision;
 use crate::simd::Isa;
 
 /// Input channels that are transformed at a time.
@@ -25,12 +26,16 @@ impl Transformed {
     ///
     /// # Panics
     /// If the lengths do not fit.
-    pub(crate) fn new(isa: Isa, weight: &[f32], bias: &[f32], tile: usize) -> Self {
+    pub(crate) fn new(isa: Isa, precision: Precision, weight: &[f32], bias: &[f32], tile: usize) -> Self {
         let outputs = bias.len();
         let inputs = weight.len() / (TAPS * TAPS * outputs);
         assert_eq!(weight.len(), outputs * TAPS * TAPS * inputs, "weights of {outputs} x 3 x 3 x {inputs}");
         let matrix = weight_matrix(tile);
-        let mut points = vec![Packed::zeros(isa, outputs, inputs); matrix.len().pow(2)];
+        let zeros = match precision {
+            Precision::F32 => Packed::zeros,
+            Precision::Bf16 => Packed::zeros_of_pairs,
+        };
+        let mut points = vec![zeros(isa, outputs, inputs); matrix.len().pow(2)];
         let panels = points[0].panels();
         vectorized(|| {
             for p in 0..panels {
@@ -75,10 +80,11 @@ fn block(weight: &[f32], [p, c, inputs]: [usize; 3], matrix: &[[f64; TAPS]], poi
         }
         for (a, half) in half[..n].iter().enumerate() {
             for (b, g) in matrix.iter().enumerate() {
-                let line = points[a * n + b].panel_line(p, c + i);
-                for (o, value) in line[..width].iter_mut().enumerate() {
+                let mut line = [0.0f32; MAX_PANEL];
+                for (o, value) in line.iter_mut().enumerate() {
                     *value = (g[0] * half[0][o] + g[1] * half[1][o] + g[2] * half[2][o]) as f32;
                 }
+                points[a * n + b].set_line(p, c + i, &line[..width]);
             }
         }
     }
