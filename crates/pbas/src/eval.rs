@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use pbas_nn::linalg::Threads;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::compare::Opinion;
 use crate::dataset::{Label, Sample, TestSet};
@@ -20,8 +20,11 @@ use crate::{Error, ErrorKind, Result};
 /// Area limits of the per-region overlap (algorithm.md, section 6).
 pub const AUPRO_LIMITS: [f64; 2] = [0.3, 0.05];
 
+/// Points of [`EvalResult::pro_curve`], about.
+const CURVE_POINTS: usize = 60;
+
 /// Figures of one test set. Absent figures have a reason in `notes`; all are from 0 to 1.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// Area under the ROC curve of the image scores.
     pub image_auroc: Option<f64>,
@@ -60,7 +63,7 @@ pub struct Summary {
 }
 
 /// Figures of one defect type against all good pictures.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DefectTypeSummary {
     /// Its folder's name.
     pub defect_type: String,
@@ -75,7 +78,7 @@ pub struct DefectTypeSummary {
 }
 
 /// Score of one picture.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SampleScore {
     /// Path relative to the set.
     pub path: String,
@@ -90,7 +93,7 @@ pub struct SampleScore {
 }
 
 /// A picture that could not be judged.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Failure {
     /// Path relative to the set.
     pub path: String,
@@ -99,7 +102,7 @@ pub struct Failure {
 }
 
 /// Result of an evaluation.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EvalResult {
     /// Overall figures; their keys stand at the top level of the JSON.
     #[serde(flatten)]
@@ -113,8 +116,11 @@ pub struct EvalResult {
     /// What is odd about the set, and why figures are absent.
     pub notes: Vec<String>,
     /// Second opinions that were asked for ([`crate::compare`]).
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub compared: Vec<Opinion>,
+    /// The curve of the per-region overlap up to a false positive rate of 0.3, thinned: (false positive rate, overlap).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pro_curve: Vec<[f64; 2]>,
 }
 
 /// A judged picture, as [`evaluate`] hands it to its caller.
@@ -311,5 +317,6 @@ fn summarize(
     if summary.pixel_auroc.is_none() {
         notes.push("no usable masks beside good pixels: pixel figures are absent".into());
     }
-    Ok(EvalResult { summary, defect_types, samples, failures, notes, compared: Vec::new() })
+    let pro_curve = pixels.map(|p| p.overlap_curve(AUPRO_LIMITS[0], CURVE_POINTS)).unwrap_or_default();
+    Ok(EvalResult { summary, defect_types, samples, failures, notes, compared: Vec::new(), pro_curve })
 }

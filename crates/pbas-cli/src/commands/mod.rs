@@ -1,5 +1,6 @@
 //! One module a command. Each checks its outputs, works, and says how it ended.
 
+mod bench;
 mod calibrate;
 mod demo;
 mod doctor;
@@ -8,6 +9,7 @@ mod export;
 mod heatmaps;
 mod info;
 mod predict;
+mod recipe;
 mod record;
 mod train;
 
@@ -41,6 +43,7 @@ pub fn run(args: Args) -> Result<Status> {
         Command::Doctor(a) => doctor::run(a, printer),
         Command::Info(a) => info::run(a),
         Command::Export(a) => export::run(a, printer),
+        Command::Bench(a) => bench::run(a, args.threads, printer),
         Command::Demo(a) => demo::run(a, printer),
     }
 }

@@ -6,9 +6,11 @@
 
 mod folder;
 mod mvtec;
+mod set;
 
 pub use folder::{expand_inputs, good_pictures};
 pub use mvtec::test_set;
+pub use set::{Category, DataSet, Layout, open};
 
 use std::path::PathBuf;
 

@@ -149,8 +149,7 @@ impl PixelCurve {
         if self.region_areas.is_empty() || negatives == 0 || !(limit > 0.0 && limit <= 1.0) {
             return None;
         }
-        let regions = self.region_areas.len() as f64;
-        let weights: Vec<f64> = self.region_areas.iter().map(|&area| 1.0 / (area as f64 * regions)).collect();
+        let weights = self.weights();
         let (mut area, mut fpr, mut overlap) = (0.0, 0.0, 0.0);
         for step in self.ranking.steps() {
             let entering = &self.region_of[step.entering.clone()];
@@ -165,5 +164,35 @@ impl PixelCurve {
             (fpr, overlap) = (next_fpr, next_overlap);
         }
         Some(area / limit)
+    }
+
+    /// By what one pixel of each region adds to the mean overlap.
+    fn weights(&self) -> Vec<f64> {
+        let regions = self.region_areas.len() as f64;
+        self.region_areas.iter().map(|&area| 1.0 / (area as f64 * regions)).collect()
+    }
+
+    /// The curve under which [`PixelCurve::aupro`] measures, (false positive rate, overlap) from (0, 0) up to `limit`, thinned to about
+    /// `points` of them, evenly by false positive rate. Empty where that is `None`.
+    #[must_use]
+    pub fn overlap_curve(&self, limit: f64, points: usize) -> Vec<[f64; 2]> {
+        let negatives = self.ranking.negatives();
+        if self.region_areas.is_empty() || negatives == 0 || !(limit > 0.0 && limit <= 1.0) {
+            return Vec::new();
+        }
+        let (weights, step) = (self.weights(), limit / points.max(1) as f64);
+        let (mut curve, mut overlap, mut next) = (vec![[0.0; 2]], 0.0, 0.0);
+        for s in self.ranking.steps() {
+            overlap += self.region_of[s.entering.clone()].iter().map(|&r| weights[r as usize]).sum::<f64>();
+            let fpr = s.fp as f64 / negatives as f64;
+            if fpr > limit {
+                break;
+            }
+            if fpr >= next {
+                curve.push([fpr, overlap]);
+                next = fpr + step;
+            }
+        }
+        curve
     }
 }

@@ -142,6 +142,12 @@ impl HeadJob<'_> {
             if let (Some(average), Some(decay)) = (&mut average, self.settings.averaging) {
                 fold_into_average(average, &mut trainer.head, decay, step);
             }
+            if let Length::Epochs(epochs) = self.settings.length
+                && trainer.steps.is_multiple_of(self.epoch_steps())
+            {
+                let kept = average.as_ref().unwrap_or(&trainer.head);
+                observer.epoch(trainer.steps / self.epoch_steps(), epochs, kept)?;
+            }
             observer.advance(1);
             let stop = observer.interrupted();
             let due = stop || trainer.steps == total || saved.elapsed() > CHECKPOINT_EVERY;
