@@ -1,6 +1,7 @@
 //! What may be written on the command line. Parsed whole before anything is done.
 
 mod bench;
+mod data;
 mod recipe;
 
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use pbas::preprocess::InputSize;
 use pbas::settings::{Preset, Sizes};
 
 pub use bench::{Bench, BenchCommand, BenchRun, Merge};
+pub use data::{Data, DataCommand, Inspect};
 pub use recipe::Recipe;
 
 const EXIT_CODES: &str = "Exit codes: 0 done; 1 anomalies were found (predict --fail-on-anomaly alone); 2 failed, or \
@@ -48,6 +50,8 @@ pub enum Command {
     Info(Info),
     /// Write a model as one ONNX graph, for other runtimes
     Export(Export),
+    /// Look at data sets
+    Data(Data),
     /// Train and evaluate every category of a data set with several seeds; goes on where it was stopped
     Bench(Box<Bench>),
     /// Make a small picture set, train, evaluate, write heatmaps, and say where to look

@@ -80,6 +80,9 @@ fn run_all(args: &BenchRun, threads: Option<u16>, printer: Printer) -> Result<St
         .unwrap_or_default();
     let there = if done.is_empty() { String::new() } else { format!(", {} done before", done.len()) };
     printer.say(&format!("{}, {}{shard}{there}", counted_categories(categories), counted(planned, "run")));
+    for note in &set.notes {
+        to_stderr(&format!("warning: {note}"));
+    }
     for (name, error) in &set.broken {
         to_stderr(&format!("error: category `{name}` is left out: {}", chain(error)));
     }

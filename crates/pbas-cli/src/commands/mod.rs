@@ -2,6 +2,7 @@
 
 mod bench;
 mod calibrate;
+mod data;
 mod demo;
 mod doctor;
 mod eval;
@@ -43,6 +44,7 @@ pub fn run(args: Args) -> Result<Status> {
         Command::Doctor(a) => doctor::run(a, printer),
         Command::Info(a) => info::run(a),
         Command::Export(a) => export::run(a, printer),
+        Command::Data(a) => data::run(a, printer),
         Command::Bench(a) => bench::run(a, args.threads, printer),
         Command::Demo(a) => demo::run(a, printer),
     }
