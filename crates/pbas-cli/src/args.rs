@@ -1,8 +1,10 @@
 //! What may be written on the command line. Parsed whole before anything is done.
 
+mod backbone;
 mod bench;
 mod data;
 mod recipe;
+mod report;
 
 use std::path::PathBuf;
 
@@ -11,9 +13,11 @@ use pbas::export::{DEFAULT_OPSET, Input};
 use pbas::preprocess::InputSize;
 use pbas::settings::{Preset, Sizes};
 
+pub use backbone::{BackboneArgs, BackboneCommand, Fetch, Import};
 pub use bench::{Bench, BenchCommand, BenchRun, Merge};
 pub use data::{Data, DataCommand, Inspect};
 pub use recipe::Recipe;
+pub use report::Report;
 
 const EXIT_CODES: &str = "Exit codes: 0 done; 1 anomalies were found (predict --fail-on-anomaly alone); 2 failed, or \
                           failed for some inputs (the others are done); 130 stopped by Ctrl-C or a signal.";
@@ -50,10 +54,14 @@ pub enum Command {
     Info(Info),
     /// Write a model as one ONNX graph, for other runtimes
     Export(Export),
+    /// Backbones: which there are, import, download
+    Backbone(BackboneArgs),
     /// Look at data sets
     Data(Data),
     /// Train and evaluate every category of a data set with several seeds; goes on where it was stopped
     Bench(Box<Bench>),
+    /// Make one page of a benchmark's results, with Markdown and CSV beside it
+    Report(Report),
     /// Make a small picture set, train, evaluate, write heatmaps, and say where to look
     Demo(Demo),
 }

@@ -16,7 +16,7 @@ pub struct Bench {
     pub command: Option<BenchCommand>,
     /// The runs.
     #[command(flatten)]
-    pub run: Option<BenchRun>,
+    pub run: BenchRun,
 }
 
 /// What is not a run.
@@ -41,10 +41,11 @@ pub struct Merge {
 #[derive(Debug, clap::Args)]
 pub struct BenchRun {
     /// A data set with its categories, or one category
-    pub data: PathBuf,
+    #[arg(required = true)]
+    pub data: Option<PathBuf>,
     /// Folder of the results; one that holds results of the same settings is gone on with
-    #[arg(short, long, value_name = "DIR")]
-    pub output: PathBuf,
+    #[arg(short, long, value_name = "DIR", required = true)]
+    pub output: Option<PathBuf>,
     /// `honest` never looks at the test pictures before the model is finished; `paper` also keeps, under the name `oracle`, the
     /// epoch that is best on the test pictures, as the published code does (and takes the preset `paper`)
     #[arg(long, value_enum, default_value = "honest")]

@@ -21,9 +21,9 @@ pub struct Recipe {
     /// resolution [default: stretch; paper: crop]
     #[arg(long, value_enum)]
     pub fit: Option<FitName>,
-    /// Weights of EfficientNet-Lite0, Lite1 or Lite2, or of a ResNet (torchvision's names), as
-    /// .safetensors or .pth; no code in it is run [default: Lite0, inside the program]
-    #[arg(long, value_name = "FILE")]
+    /// Name of an imported backbone (see `pbas backbone`), or a file with weights of EfficientNet-Lite0, Lite1 or Lite2, or of a ResNet
+    /// (names of torchvision or timm), as .safetensors or .pth; no code in it is run [default: Lite0, inside the program]
+    #[arg(long, value_name = "NAME|FILE")]
     pub backbone: Option<PathBuf>,
     /// Layers whose features are used: any of stride4, stride8, stride16, stride32, or layer1 to layer4 of a ResNet [default:
     /// stride8,stride16,stride32; paper: stride8,stride16; of a ResNet: layer2,layer3]

@@ -25,10 +25,10 @@ use crate::progress::Progress;
 /// # Errors
 /// What keeps the runs from being done at all; one that fails is reported and the others go on.
 pub fn run(args: &Bench, threads: Option<u16>, printer: Printer) -> Result<Status> {
-    match (&args.command, &args.run) {
-        (Some(BenchCommand::Merge(m)), _) => merge(m, printer),
-        (None, Some(run)) => run_all(run, threads, printer),
-        (None, None) => Err(Error::caller("`pbas bench`: expected a data set, found none")),
+    match (&args.command, &args.run.data, &args.run.output) {
+        (Some(BenchCommand::Merge(m)), ..) => merge(m, printer),
+        (None, Some(data), Some(output)) => run_all(&args.run, (data, output), threads, printer),
+        (None, ..) => Err(Error::caller("`pbas bench`: expected a data set and `--output`")),
     }
 }
 
@@ -40,7 +40,12 @@ fn merge(args: &Merge, printer: Printer) -> Result<Status> {
     Ok(Status::Done)
 }
 
-fn run_all(args: &BenchRun, threads: Option<u16>, printer: Printer) -> Result<Status> {
+fn run_all(
+    args: &BenchRun,
+    (dir, output): (&Path, &Path),
+    threads: Option<u16>,
+    printer: Printer,
+) -> Result<Status> {
     let protocol = Protocol::from(args.protocol);
     let mut recipe = args.recipe.clone();
     if protocol == Protocol::Paper {
@@ -55,7 +60,7 @@ fn run_all(args: &BenchRun, threads: Option<u16>, printer: Printer) -> Result<St
         check_folder("temporary files", dir)?;
     }
     let backbone = recipe::backbone(&recipe, &mut settings, printer)?;
-    let set = chosen(open(&args.data)?, &args.categories, &args.data)?;
+    let set = chosen(open(dir)?, &args.categories, dir)?;
     let config = Config {
         format: Record::FORMAT,
         protocol,
@@ -65,7 +70,7 @@ fn run_all(args: &BenchRun, threads: Option<u16>, printer: Printer) -> Result<St
         settings: settings.clone(),
     };
     let runs = bench::plan(&set, &settings, &[], args.seeds, protocol)?;
-    let mut folder = Folder::open(&args.output, &config)?;
+    let mut folder = Folder::open(output, &config)?;
     if let Some(what) = folder.repaired() {
         to_stderr(&format!("warning: {what}"));
     }
@@ -94,7 +99,7 @@ fn run_all(args: &BenchRun, threads: Option<u16>, printer: Printer) -> Result<St
         baseline: config.baseline,
         cache_limit: recipe.cache_limit / jobs as u64,
         temp_dir: recipe.temp_dir.as_deref(),
-        output: &args.output,
+        output,
         jobs,
         program: Program {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -103,7 +108,7 @@ fn run_all(args: &BenchRun, threads: Option<u16>, printer: Printer) -> Result<St
     };
     let failed = work(&job, todo.into(), &mut folder, threads, printer)?;
     data(table(&set, &folder, protocol).as_bytes())?;
-    printer.say(&format!("results: {}", args.output.join(bench::RESULTS).display()));
+    printer.say(&format!("results: {}", output.join(bench::RESULTS).display()));
     let whole =
         failed == 0 && set.broken.is_empty() && folder.records().iter().all(|r| r.result.failures.is_empty());
     Ok(if whole { Status::Done } else { Status::SomeFailed })

@@ -15,7 +15,7 @@ use crate::output::Printer;
 /// A file that is no backbone.
 pub fn backbone(args: &Recipe, settings: &mut Settings, printer: Printer) -> Result<Backbone> {
     let backbone = match &args.backbone {
-        Some(path) => Backbone::from_file(path)?,
+        Some(given) => super::backbone::store(None)?.resolve(given)?,
         None => Backbone::embedded()?,
     };
     if args.feature_layers.is_none() {
