@@ -65,6 +65,9 @@ pub struct BenchRun {
     /// Also judge by another method on the same features: `patchcore`, the distance to the nearest of a coreset of good patches
     #[arg(long, value_enum, value_name = "METHOD")]
     pub baseline: Option<Method>,
+    /// Also train with one thing left out or changed: all that make sense, or those named, as `--ablations=without-abl,mean-centre`
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', num_args = 0.., require_equals = true, default_missing_value = "all")]
+    pub ablations: Vec<String>,
     /// With `--protocol paper`: look at the test pictures after every so many epochs, and after the last
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     pub oracle_every: u64,

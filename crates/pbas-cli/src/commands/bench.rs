@@ -61,6 +61,7 @@ fn run_all(
     }
     let backbone = recipe::backbone(&recipe, &mut settings, printer)?;
     let set = chosen(open(dir)?, &args.categories, dir)?;
+    let variants = bench::named_ablations(&settings, &args.ablations)?;
     let config = Config {
         format: Record::FORMAT,
         protocol,
@@ -69,7 +70,7 @@ fn run_all(
         backbone_sha256: backbone.info.weights_sha256.clone(),
         settings: settings.clone(),
     };
-    let runs = bench::plan(&set, &settings, &[], args.seeds, protocol)?;
+    let runs = bench::plan(&set, &settings, &variants, args.seeds, protocol)?;
     let mut folder = Folder::open(output, &config)?;
     if let Some(what) = folder.repaired() {
         to_stderr(&format!("warning: {what}"));

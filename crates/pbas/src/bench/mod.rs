@@ -4,6 +4,7 @@
 //! what several machines did. Under [`Protocol::Honest`] no test picture is opened before the model is finished; what
 //! [`Protocol::Paper`] chooses by test labels is called `oracle` everywhere.
 
+mod ablation;
 mod folder;
 mod machine;
 mod merge;
@@ -12,6 +13,7 @@ mod plan;
 mod record;
 mod run;
 
+pub use ablation::{ablations, named_ablations};
 pub use folder::{Config, Folder, RESULTS, read_results};
 pub use machine::{Machine, forget_peak_memory, peak_memory};
 pub use merge::{Merged, merge};

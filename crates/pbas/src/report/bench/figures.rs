@@ -22,7 +22,7 @@ pub struct Metric {
 }
 
 /// All figures that are compared; from 0 to 1, higher is better.
-pub const METRICS: [Metric; 8] = [
+pub const METRICS: [Metric; 11] = [
     Metric { key: "image_auroc", label: "image AUROC", of: |s| s.image_auroc, opinion: |o| o.image_auroc },
     Metric { key: "image_ap", label: "image AP", of: |s| s.image_ap, opinion: |o| o.image_ap },
     Metric { key: "image_f1_max", label: "image F1 max", of: |s| s.image_f1_max, opinion: |_| None },
@@ -31,6 +31,19 @@ pub const METRICS: [Metric; 8] = [
     Metric { key: "pixel_f1_max", label: "pixel F1 max", of: |s| s.pixel_f1_max, opinion: |_| None },
     Metric { key: "aupro", label: "AUPRO 0.3", of: |s| s.aupro, opinion: |o| o.aupro },
     Metric { key: "aupro_0.05", label: "AUPRO 0.05", of: |s| s.aupro_005, opinion: |_| None },
+    Metric { key: "aupimo", label: "AU-PIMO", of: |s| s.aupimo, opinion: |_| None },
+    Metric {
+        key: "sensitivity_at_0",
+        label: "found at 0 % false rejects",
+        of: |s| s.sensitivity_at_0,
+        opinion: |_| None,
+    },
+    Metric {
+        key: "sensitivity_at_1_percent",
+        label: "found at 1 % false rejects",
+        of: |s| s.sensitivity_at_1_percent,
+        opinion: |_| None,
+    },
 ];
 
 /// Mean and spread of some runs.

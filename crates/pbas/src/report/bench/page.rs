@@ -216,7 +216,7 @@ fn category(dir: &Path, records: &[&Record], name: &str) -> Result<CategoryPart>
         return Err(Error::caller(format!("no run of `{name}`")));
     };
     let s = &first.result.summary;
-    let types = first.result.defect_types.iter().map(|t| {
+    let types = first.result.defect_types.iter().chain(&first.result.defect_sizes).map(|t| {
         let auroc = t.image_auroc.and_then(|v| Spread::of(&[v]));
         (t.defect_type.clone(), t.images, cell(auroc), t.missed)
     });

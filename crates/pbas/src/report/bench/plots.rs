@@ -22,7 +22,7 @@ pub(super) fn plots(result: &EvalResult) -> Result<Vec<String>> {
     scored.sort_by(|a, b| b.0.total_cmp(&a.0));
     let positives = scored.iter().filter(|s| s.1).count();
     if positives > 0 && positives < scored.len() {
-        let (roc, pr) = curves(&scored, positives);
+        let [roc, pr] = curves(&scored, positives);
         plots.push(curve("ROC, images", "false reject rate", "found", (1.0, 1.0), &roc)?);
         plots.push(curve("Precision and recall, images", "recall", "precision", (1.0, 1.0), &pr)?);
     }
@@ -35,7 +35,7 @@ pub(super) fn plots(result: &EvalResult) -> Result<Vec<String>> {
 }
 
 /// (false positive rate, recall) and (recall, precision) at every distinct score, highest first.
-fn curves(scored: &[(f64, bool)], positives: usize) -> (Vec<(f64, f64)>, Vec<(f64, f64)>) {
+fn curves(scored: &[(f64, bool)], positives: usize) -> [Points; 2] {
     let negatives = scored.len() - positives;
     let (mut roc, mut pr, mut tp, mut fp) = (vec![(0.0, 0.0)], Vec::new(), 0, 0);
     for (i, &(score, positive)) in scored.iter().enumerate() {
@@ -48,8 +48,11 @@ fn curves(scored: &[(f64, bool)], positives: usize) -> (Vec<(f64, f64)>, Vec<(f6
         roc.push((fp as f64 / negatives as f64, recall));
         pr.push((recall, tp as f64 / (tp + fp) as f64));
     }
-    (roc, pr)
+    [roc, pr]
 }
+
+/// (x, y).
+type Points = Vec<(f64, f64)>;
 
 fn curve(title: &str, x: &str, y: &str, (right, top): (f64, f64), points: &[(f64, f64)]) -> Result<String> {
     let mut svg = String::new();
@@ -153,7 +156,7 @@ mod tests {
 
     #[test]
     fn equal_scores_enter_together() {
-        let (roc, pr) = curves(&[(3.0, true), (2.0, true), (2.0, false), (1.0, false)], 2);
+        let [roc, pr] = curves(&[(3.0, true), (2.0, true), (2.0, false), (1.0, false)], 2);
         assert_eq!(roc, [(0.0, 0.0), (0.0, 0.5), (0.5, 1.0), (1.0, 1.0)]);
         assert_eq!(pr, [(0.5, 1.0), (1.0, 2.0 / 3.0), (1.0, 0.5)]);
     }
