@@ -7,7 +7,7 @@
 //! `{"ladder": [1, 0.7071, 0.5]}` makes a view of each share of the median shorter side (to a multiple of 32).
 //!
 //! The file holds for each view `v`: `logits.v`, `[pictures, positions, heads]`, float16, and `means.v`, `[pictures, 2 x dim]`: mean and
-//! deviation of each pooled entry over the picture. Its metadata names the pictures, good ones first, with label, and for good ones the
+//! deviation of each pooled entry over the picture; with `{"features": true}` also `pooled.v`, `[pictures, pooled entries]`. Its metadata names the pictures, good ones first, with label, and for good ones the
 //! head that has not seen it. Masks are not read: pixel figures come from `pbas eval`.
 
 use std::collections::HashMap;
@@ -29,14 +29,18 @@ use rayon::prelude::*;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
 
+/// Logits of one picture, moments of its features, and the features where they are wanted.
+type Evidence = (Vec<f32>, Vec<f32>, Vec<f16>);
+
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let (set, out, overrides) = match &args[..] {
+    let (set, out, mut overrides) = match &args[..] {
         [set, out] => (set, out, json!({})),
         [set, out, overrides] => (set, out, serde_json::from_str(overrides)?),
         _ => return Err("usage: evidence SET OUT.safetensors [SETTINGS_JSON]".into()),
     };
     let set = Path::new(set);
+    let features = overrides.as_object_mut().and_then(|o| o.remove("features")).is_some_and(|v| v == true);
     let good = good_pictures(set)?;
     let settings = settings(overrides, &good)?;
     let backbone = Backbone::embedded()?;
@@ -70,11 +74,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         let geometry = Geometry { fit: settings.fit, size: view.size };
         let extractor = Extractor::new(&backbone, geometry, &settings.feature_layers, settings.pooling)?;
         let head = GridHead::new(&view.heads.iter().collect::<Vec<_>>(), extractor.embedding())?;
-        let one = |path: &&PathBuf| -> Result<(Vec<f32>, Vec<f32>), pbas::Error> {
+        let one = |path: &&PathBuf| -> Result<Evidence, pbas::Error> {
             let picture = read_rgb(path, &DecodeOptions::default())?;
             let (pooled, _) = extractor.extract(&picture, &mut ExtractScratch::default(), Threads::One)?;
             let moments = whole_picture(&pooled, extractor.embedding());
-            Ok((head.logits(&pooled, Threads::One), moments))
+            let kept = if features { pooled.iter().map(|&x| f16::from_f32(x)).collect() } else { Vec::new() };
+            Ok((head.logits(&pooled, Threads::One), moments, kept))
         };
         let results = all.par_iter().map(one).collect::<Result<Vec<_>, _>>()?;
         let halves = |values: &[f32]| -> Vec<u8> {
@@ -91,6 +96,10 @@ fn main() -> Result<(), Box<dyn Error>> {
             vec![all.len(), results[0].1.len()],
             results.iter().flat_map(|r| halves(&r.1)).collect(),
         ));
+        if features {
+            let bytes = results.iter().flat_map(|r| r.2.iter().flat_map(|x| x.to_le_bytes())).collect();
+            tensors.push((format!("pooled.{v}"), vec![all.len(), results[0].2.len()], bytes));
+        }
         sizes.push(json!([view.size.height, view.size.width]));
     }
     let metadata = json!({ "pictures": pictures, "sizes": sizes, "settings": settings }).to_string();
@@ -109,7 +118,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// The preset `fast` with overrides, and the sizes of a ladder resolved.
 fn settings(mut overrides: Value, good: &[PathBuf]) -> Result<Settings, Box<dyn Error>> {
     let ladder = overrides.as_object_mut().and_then(|o| o.remove("ladder"));
-    let mut value = serde_json::to_value(Settings::preset(Preset::Fast))?;
+    // Logits of the heads alone: what is added to them can be computed from the features.
+    let mut value = serde_json::to_value(Settings { neighbours: None, ..Settings::preset(Preset::Fast) })?;
     merge(&mut value, overrides);
     let mut settings: Settings = serde_json::from_value(value)?;
     if let Some(ladder) = ladder {

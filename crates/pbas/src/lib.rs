@@ -65,6 +65,7 @@ pub mod head;
 pub mod image;
 pub mod metrics;
 pub mod model_file;
+pub mod neighbours;
 pub mod onnx;
 pub mod ordered;
 pub mod patch;

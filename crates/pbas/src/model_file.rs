@@ -22,6 +22,7 @@ use crate::calibrate::{Calibration, RATES};
 use crate::detector::{Detector, Model, Provenance};
 use crate::head::{Discriminator, FeatureScale, Head, Projection, of_head};
 use crate::image::DecodeOptions;
+use crate::neighbours::{Bank, NeighbourRunner, Neighbours};
 use crate::patch::PatchEmbedding;
 use crate::preprocess::InputSize;
 use crate::settings::Settings;
@@ -30,9 +31,9 @@ use crate::{Error, ErrorKind, Result};
 
 /// Latest version of the file's layout. A file of a later one is refused.
 ///
-/// Version 3 is version 2 with a region of interest or a least area of regions among the settings. A model without them is written as
+/// Version 4 is version 3 with remembered patches; version 3 is version 2 with a region of interest or a least area of regions among the settings. A model without them is written as
 /// version 2, which earlier programs read; those would pass over what they do not know, and see the whole picture.
-pub const FORMAT_VERSION: u32 = 3;
+pub const FORMAT_VERSION: u32 = 4;
 /// Oldest version that is read.
 const OLDEST_VERSION: u32 = 2;
 /// Largest file that is read.
@@ -51,7 +52,11 @@ const SELF_TEST_TOLERANCE: f64 = 1e-3;
 #[must_use]
 pub fn format_version(model: &Model) -> u32 {
     let plain = model.settings.roi.is_none() && model.settings.min_area == 0;
-    if plain { OLDEST_VERSION } else { FORMAT_VERSION }
+    match (model.settings.neighbours, plain) {
+        (Some(_), _) => FORMAT_VERSION,
+        (None, false) => 3,
+        (None, true) => OLDEST_VERSION,
+    }
 }
 
 /// The JSON in the header.
@@ -66,7 +71,7 @@ struct Description {
     views: Vec<ViewDescription>,
     calibration: Calibration,
     provenance: Provenance,
-    /// Mean logit of each head on the pattern, view after view.
+    /// Mean logit of each head on the pattern, joined by the distances, view after view.
     self_test: Vec<f64>,
 }
 
@@ -78,6 +83,16 @@ struct ViewDescription {
     heads: usize,
     standardized: bool,
     scales: Vec<PatchScale>,
+    /// Of remembered patches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    neighbours: Option<NeighbourDescription>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct NeighbourDescription {
+    /// Patches in each bank.
+    rows: Vec<usize>,
+    deviations: Vec<f64>,
 }
 
 /// Writes a model.
@@ -177,9 +192,10 @@ fn in_file(e: Error, path: &Path) -> Error {
 pub fn to_bytes(model: &Model) -> Result<Vec<u8>> {
     let mut tensors: Vec<(String, Vec<usize>, Dtype, Vec<u8>)> = Vec::new();
     let mut put = |name: String, shape: Vec<usize>, data: &[f32]| {
-        // Weights that came as float16 stay float16: nothing is lost and the file is half as large.
+        // Numbers that float16 holds exactly stay float16: nothing is lost and the file is half as large.
         let halves: Vec<f16> = data.iter().map(|&v| f16::from_f32(v)).collect();
-        if name.starts_with("backbone.") && halves.iter().zip(data).all(|(h, v)| h.to_f32() == *v) {
+        let may_be_half = name.starts_with("backbone.") || name.ends_with(".rows");
+        if may_be_half && halves.iter().zip(data).all(|(h, v)| h.to_f32() == *v) {
             tensors.push((name, shape, Dtype::F16, halves.iter().flat_map(|h| h.to_le_bytes()).collect()));
         } else {
             tensors.push((name, shape, Dtype::F32, data.iter().flat_map(|v| v.to_le_bytes()).collect()));
@@ -199,6 +215,12 @@ pub fn to_bytes(model: &Model) -> Result<Vec<u8>> {
                 put(format!("view{v}.head{h}.feature_deviation"), vec![s.deviation.len()], &s.deviation);
             }
         }
+        for (i, bank) in view.neighbours.iter().flat_map(|n| &n.banks).enumerate() {
+            let dim = bank.scale.mean.len();
+            put(format!("view{v}.bank{i}.rows"), vec![bank.count(), dim], &bank.rows);
+            put(format!("view{v}.bank{i}.mean"), vec![dim], &bank.scale.mean);
+            put(format!("view{v}.bank{i}.deviation"), vec![dim], &bank.scale.deviation);
+        }
         let first = view.heads.first().ok_or_else(|| Error::input("a view without heads"))?;
         views.push(ViewDescription {
             size: view.size,
@@ -207,6 +229,10 @@ pub fn to_bytes(model: &Model) -> Result<Vec<u8>> {
             heads: view.heads.len(),
             standardized: first.feature_scale.is_some(),
             scales: view.scales.clone(),
+            neighbours: view.neighbours.as_ref().map(|n| NeighbourDescription {
+                rows: n.banks.iter().map(Bank::count).collect(),
+                deviations: n.deviations.clone(),
+            }),
         });
     }
     let description = Description {
@@ -306,6 +332,11 @@ fn read(bytes: &FileBytes, name: &str) -> Result<(Model, Vec<f64>)> {
             "normalisation: expected finite means and positive deviations, found {n:?}"
         )));
     }
+    if views.iter().any(|v| v.neighbours.is_some() != d.settings.neighbours.is_some()) {
+        return Err(Error::input(
+            "remembered patches: expected them in every view or in none, by the settings",
+        ));
+    }
     check_calibration(&d.calibration, &views)?;
     let model = Model {
         backbone: Backbone { graph, info: d.backbone },
@@ -395,7 +426,38 @@ fn read_view(v: usize, d: &ViewDescription, take: &mut Take<'_>) -> Result<View>
             d.scales.len()
         )));
     }
-    Ok(View { size: d.size, heads, scales: d.scales.clone() })
+    let neighbours =
+        d.neighbours.as_ref().map(|n| read_neighbours(v, n, (d.dim, d.heads), take)).transpose()?;
+    Ok(View { size: d.size, heads, neighbours, scales: d.scales.clone() })
+}
+
+fn read_neighbours(
+    v: usize,
+    d: &NeighbourDescription,
+    (dim, heads): (usize, usize),
+    take: &mut Take<'_>,
+) -> Result<Neighbours> {
+    let counted = d.rows.len() == heads && d.rows.iter().all(|r| (1..=1 << 20).contains(r));
+    let sound = d.deviations.len() == heads && d.deviations.iter().all(|s| s.is_finite() && *s > 0.0);
+    if !counted || !sound {
+        return Err(Error::input(format!(
+            "view {v}: expected for each of {heads} heads a bank of patches and a positive deviation, found {:?} and {:?}",
+            d.rows, d.deviations
+        )));
+    }
+    let bank = |(i, &rows): (usize, &usize)| {
+        let mut get = |name: &str, shape: &[usize]| take(format!("view{v}.bank{i}.{name}"), shape);
+        let rows = get("rows", &[rows, dim])?;
+        let (mean, deviation) = (get("mean", &[dim])?.to_vec(), get("deviation", &[dim])?.to_vec());
+        if deviation.iter().any(|&d| d <= 0.0) {
+            return Err(Error::input(format!(
+                "view {v}: expected positive deviations of remembered patches"
+            )));
+        }
+        Ok(Bank { scale: FeatureScale { mean, deviation }, rows })
+    };
+    let banks = d.rows.iter().enumerate().map(bank).collect::<Result<Vec<_>>>()?;
+    Ok(Neighbours { banks, deviations: d.deviations.clone() })
 }
 
 fn check_calibration(c: &Calibration, views: &[View]) -> Result<()> {
@@ -428,9 +490,15 @@ fn self_test(model: &Model) -> Result<Vec<f64>> {
         if view.heads.iter().any(|h| h.projection.dim != features.dim) {
             return Err(Error::input(format!("heads: expected {} entries a feature", features.dim)));
         }
-        for head in &view.heads {
-            values.push(mean(&head.logits(&features.data)));
+        let mut logits: Vec<Vec<f32>> = view.heads.iter().map(|h| h.logits(&features.data)).collect();
+        if let Some(neighbours) = &view.neighbours {
+            let weight = model.settings.neighbours.map_or(0.0, |n| n.weight);
+            let runner = NeighbourRunner::new(neighbours, weight, &embedding)?;
+            for (head, logits) in logits.iter_mut().enumerate() {
+                runner.add_to_head(logits, &pooled, head, Threads::One);
+            }
         }
+        values.extend(logits.iter().map(|l| mean(l)));
     }
     Ok(values)
 }
@@ -443,7 +511,10 @@ fn folded_self_test(detector: &Detector) -> Result<Vec<f64>> {
         let Some(grid) = runner.head().resized(&embedding) else {
             return self_test(detector.model());
         };
-        let logits = grid.logits(&pooled, Threads::One);
+        let mut logits = grid.logits(&pooled, Threads::One);
+        if let Some(neighbours) = runner.neighbours() {
+            neighbours.resized(&embedding).add_to(&mut logits, &pooled, Threads::One);
+        }
         for head in 0..grid.heads() {
             values.push(mean(&of_head(&logits, grid.heads(), head)));
         }

@@ -334,7 +334,7 @@ fn adaptive_bins(n: usize, dim: usize, l: usize, layers: usize, outputs: std::op
 }
 
 /// Half-pixel centres, edges repeated (torch's `align_corners=False`).
-fn taps(source: usize, target: usize) -> Vec<Tap> {
+pub(crate) fn taps(source: usize, target: usize) -> Vec<Tap> {
     let scale = source as f64 / target as f64;
     (0..target)
         .map(|i| {

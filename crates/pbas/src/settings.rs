@@ -108,6 +108,15 @@ pub struct HeadSettings {
     pub standardize: bool,
 }
 
+/// The bank of good patches beside the heads of a view ([`crate::neighbours`]).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct NeighbourSettings {
+    /// Patches a view, over all folds.
+    pub rows: usize,
+    /// What a deviation of the distance counts, in logits.
+    pub weight: f64,
+}
+
 /// All settings of a training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
@@ -125,6 +134,9 @@ pub struct Settings {
     pub folds: usize,
     /// Training of each head.
     pub head: HeadSettings,
+    /// Distance to remembered good patches, added to the heads' logits; heads alone if `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub neighbours: Option<NeighbourSettings>,
     /// Scores of a picture.
     pub scoring: Scoring,
     /// Wanted share of good parts that are rejected.
@@ -172,6 +184,7 @@ impl Settings {
                     averaging: Some(0.99),
                     standardize: true,
                 },
+                neighbours: Some(NeighbourSettings { rows: 2000, weight: 1.0 }),
                 scoring: Scoring::Rarity { top_share: 0.003 },
                 false_reject_rate: DEFAULT_FALSE_REJECT_RATE,
                 apply_orientation: true,
@@ -201,6 +214,7 @@ impl Settings {
                     averaging: None,
                     standardize: false,
                 },
+                neighbours: None,
                 scoring: Scoring::Sigmoid,
                 false_reject_rate: DEFAULT_FALSE_REJECT_RATE,
                 apply_orientation: false,
@@ -259,6 +273,12 @@ impl Settings {
         crate::calibrate::check_rate(self.false_reject_rate)?;
         let averaging_ok = h.averaging.is_none_or(|a| (0.0..1.0).contains(&a));
         need(averaging_ok, "averaging", "0 to 1 (excluded)", &h.averaging)?;
+        if let Some(n) = &self.neighbours {
+            need((16..=100_000).contains(&n.rows), "remembered patches", "16 to 100000", &n.rows)?;
+            need((0.0..=100.0).contains(&n.weight), "weight of distances", "0 to 100", &n.weight)?;
+            let sigmoid = self.scoring == Scoring::Sigmoid;
+            need(!sigmoid, "remembered patches", "none with the paper preset's scoring", &n.rows)?;
+        }
         if let Sizes::Fixed(sizes) = &self.sizes {
             need((1..=8).contains(&sizes.len()), "sizes", "1 to 8 of them", &sizes.len())?;
             for s in sizes {

@@ -8,6 +8,7 @@ use crate::calibrate::patches_score;
 use crate::features::{ExtractScratch, Extractor};
 use crate::head::{GridHead, Head, of_head, sigmoid};
 use crate::image::Rgb8;
+use crate::neighbours::{NeighbourRunner, Neighbours};
 use crate::patch::PatchEmbedding;
 use crate::preprocess::{Geometry, InputSize, Placement};
 use crate::roi::Positions;
@@ -46,6 +47,8 @@ pub struct View {
     pub size: InputSize,
     /// Heads, all of one size.
     pub heads: Vec<Head>,
+    /// Good patches that are remembered, if any.
+    pub neighbours: Option<Neighbours>,
     /// Scale of each head in the map.
     pub scales: Vec<PatchScale>,
 }
@@ -55,6 +58,7 @@ pub struct View {
 pub struct ViewRunner {
     extractor: Extractor,
     head: GridHead,
+    neighbours: Option<NeighbourRunner>,
     upsampler: SmoothUpsampler,
     positions: Positions,
     /// Where there is a region of interest.
@@ -80,6 +84,10 @@ impl ViewRunner {
             return Err(Error::input(format!("view {}: expected heads for {dim} features", view.size.width)));
         }
         let head = GridHead::new(&view.heads.iter().collect::<Vec<_>>(), extractor.embedding())?;
+        let weight = settings.neighbours.map_or(0.0, |n| n.weight);
+        let neighbours =
+            view.neighbours.as_ref().map(|n| NeighbourRunner::new(n, weight, extractor.embedding()));
+        let neighbours = neighbours.transpose()?;
         let (h, w) = extractor.embedding().grid();
         // The Gaussian is 4 pixels wide at the view's own size; on the map of a larger view it is as much wider.
         let weight = view.size.width as f64 / map_size.width as f64;
@@ -93,10 +101,11 @@ impl ViewRunner {
             }
             _ => None,
         };
-        Ok(Self { extractor, head, upsampler, positions, inside, scales: view.scales.clone(), weight })
+        let scales = view.scales.clone();
+        Ok(Self { extractor, head, neighbours, upsampler, positions, inside, scales, weight })
     }
 
-    /// Logits of every head for each patch of a picture, `[patches, heads]`, and where the picture lies in the input. Of a region of
+    /// Logits of every head for each patch of a picture, `[patches, heads]`, joined by the distances to remembered patches, and where the picture lies in the input. Of a region of
     /// interest the outside is painted already ([`crate::roi::Roi::paint`]); patches outside have logits that count nowhere.
     ///
     /// # Errors
@@ -108,7 +117,16 @@ impl ViewRunner {
         threads: Threads,
     ) -> Result<(Vec<f32>, Placement)> {
         let (pooled, placement) = self.extractor.extract(picture, scratch, threads)?;
-        Ok((self.head.logits(&pooled, threads), placement))
+        Ok((self.logits_of(&pooled, threads), placement))
+    }
+
+    /// As [`ViewRunner::logits`], from the picture's pooled features.
+    pub(crate) fn logits_of(&self, pooled: &[f32], threads: Threads) -> Vec<f32> {
+        let mut logits = self.head.logits(pooled, threads);
+        if let Some(neighbours) = &self.neighbours {
+            neighbours.add_to(&mut logits, pooled, threads);
+        }
+        logits
     }
 
     /// The score that each head gives a picture in this view, from its logits, `[patches, heads]`.
@@ -194,5 +212,10 @@ impl ViewRunner {
     /// The heads, folded for this view's grid.
     pub(crate) fn head(&self) -> &GridHead {
         &self.head
+    }
+
+    /// Distances to remembered patches, if there are any.
+    pub(crate) fn neighbours(&self) -> Option<&NeighbourRunner> {
+        self.neighbours.as_ref()
     }
 }

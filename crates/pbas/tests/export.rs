@@ -11,19 +11,21 @@ use pbas::detector::{Detector, Model, Provenance, Scratch};
 use pbas::export::{DEFAULT_OPSET, Input, OPSETS, Options, check_opset, to_model, to_onnx};
 use pbas::head::{FeatureScale, Head};
 use pbas::image::Rgb8;
+use pbas::neighbours::{Bank, Neighbours};
 use pbas::onnx::proto::ModelProto;
 use pbas::patch::Pooling;
 use pbas::preprocess::{Fit, Geometry, InputSize};
 use pbas::roi::Roi;
-use pbas::settings::{Preset, Scoring, Settings, Sizes};
+use pbas::settings::{NeighbourSettings, Preset, Scoring, Settings, Sizes};
 use pbas::view::{PatchScale, View};
 use pbas_nn::linalg::Threads;
 use prost::Message;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// Largest difference of a score or a value of the map. Heads as they are before training give logits of about 1.
-const TOLERANCE: f64 = 2e-5;
+/// Largest difference of a score or a value of the map. Heads as they are before training give logits of about 1, distances to random
+/// patches about 20.
+const TOLERANCE: f64 = 5e-5;
 
 /// What a model is made of.
 struct Parts {
@@ -35,6 +37,7 @@ struct Parts {
     fit: Fit,
     scoring: Scoring,
     heads: usize,
+    neighbours: bool,
 }
 
 impl Parts {
@@ -49,6 +52,21 @@ impl Parts {
             fit: Fit::Stretch,
             scoring: Scoring::Rarity { top_share: 0.05 },
             heads: 3,
+            neighbours: true,
+        }
+    }
+
+    /// Banks of random patches, of different sizes.
+    fn remembered(&self, rng: &mut ChaCha8Rng) -> Neighbours {
+        let mut random =
+            |n: usize, low: f32| (0..n).map(|_| rng.random_range(low..2.0)).collect::<Vec<f32>>();
+        let mut bank = |i: usize| Bank {
+            scale: FeatureScale { mean: random(self.dim, -1.0), deviation: random(self.dim, 0.5) },
+            rows: random((7 + i) * self.dim, -1.0).into(),
+        };
+        Neighbours {
+            banks: (0..self.heads).map(&mut bank).collect(),
+            deviations: (0..self.heads).map(|h| 2.0 + h as f64).collect(),
         }
     }
 
@@ -61,6 +79,7 @@ impl Parts {
         settings.pooling = self.pooling;
         settings.fit = self.fit;
         settings.scoring = self.scoring;
+        settings.neighbours = self.neighbours.then_some(NeighbourSettings { rows: 100, weight: 1.5 });
         let views = self.sizes.iter().map(|&size| {
             let mut heads: Vec<Head> =
                 (0..self.heads).map(|_| Head::initial(self.dim, 8, &mut rng)).collect();
@@ -71,7 +90,8 @@ impl Parts {
             let scales = (0..self.heads)
                 .map(|h| PatchScale { mean: -1.25 + h as f64, deviation: 0.375 + 0.25 * h as f64 })
                 .collect();
-            View { size, heads, scales }
+            let neighbours = self.neighbours.then(|| self.remembered(&mut rng));
+            View { size, heads, neighbours, scales }
         });
         let scores = |h: usize| (0..15 + h).map(|i| (i as f64).sqrt() - 2.5).collect::<Vec<_>>().into();
         let calibration = Calibration::new(
@@ -188,6 +208,7 @@ fn published_settings() {
         fit: Fit::Crop { resize: 64 },
         scoring: Scoring::Sigmoid,
         heads: 1,
+        neighbours: false,
         ..Parts::compact()
     };
     let detector = parts.detector();
@@ -229,8 +250,13 @@ fn any_size_and_fit() {
 /// Scores below, at, between and beyond the stored ones; equal stored ones; light and heavy tails; samples of different sizes.
 #[test]
 fn every_part_of_the_rarity() {
-    let parts =
-        Parts { sizes: vec![InputSize::square(48)], layers: &["stride16"], dim: 112, ..Parts::compact() };
+    let parts = Parts {
+        sizes: vec![InputSize::square(48)],
+        layers: &["stride16"],
+        dim: 112,
+        neighbours: false,
+        ..Parts::compact()
+    };
     let shown = picture(48, 48, 9);
     let model = parts.model();
     let detector = Detector::new(model.clone()).unwrap();

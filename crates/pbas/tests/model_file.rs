@@ -41,7 +41,7 @@ fn model() -> Model {
             head.feature_scale = Some(FeatureScale { mean: random(-1.0), deviation: random(0.5) });
         }
         let scales = vec![PatchScale { mean: -1.25, deviation: 0.375 }; 2];
-        View { size, heads, scales }
+        View { size, heads, neighbours: None, scales }
     });
     let views = views.collect();
     let scores = |h: usize| (0..15 + h).map(|i| (i as f64).sqrt() - 1.5).collect::<Vec<_>>().into();

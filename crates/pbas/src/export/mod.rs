@@ -4,6 +4,7 @@
 //! is for our own engine, so the graph computes the same numbers up to rounding; docs/export.md says how far apart they are.
 
 mod backbone;
+mod neighbours;
 mod resize;
 mod score;
 mod view;

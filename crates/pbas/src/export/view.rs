@@ -1,6 +1,9 @@
 //! One view as ONNX nodes: picture -> maps of the network -> logits of all heads -> score of each head, and the score map.
 
+use std::borrow::Cow;
+
 use super::backbone::Network;
+use super::neighbours::add_distances;
 use crate::Result;
 use crate::head::{FoldedHead, LEAKY_SLOPE};
 use crate::onnx::{Attribute, GraphBuilder, Value};
@@ -36,7 +39,17 @@ pub(super) fn add(
     let normalized = normalize(b, normalization, picture);
     let maps = network.run(b, &normalized, view.size)?;
     let folded = FoldedHead::new(&view.heads.iter().collect::<Vec<_>>())?;
-    let logits = logits(b, runner, &folded, &maps);
+    let pooled: Vec<Pooled> = runner
+        .embedding()
+        .parts()
+        .zip(&maps)
+        .enumerate()
+        .map(|(l, (p, m))| pool(b, runner, l, &p, m))
+        .collect();
+    let mut logits = logits(b, runner, &folded, &pooled);
+    if let Some(neighbours) = &view.neighbours {
+        logits = add_distances(b, runner, neighbours, &pooled, &logits);
+    }
     Ok(ViewValues {
         scores: head_scores(b, runner, folded.heads, scoring, &logits),
         map: map(b, runner, &view.scales, scoring, &logits),
@@ -56,29 +69,19 @@ fn normalize(b: &mut GraphBuilder, n: &Normalization, picture: &Value) -> Value 
 
 /// Logits of every head for each patch, `[batch, heads, rows, columns]`: the heads' affine map runs at each layer's own
 /// resolution, its hidden values are brought to the finest grid and added (as [`crate::head::GridHead`] does).
-fn logits(b: &mut GraphBuilder, runner: &ViewRunner, folded: &FoldedHead, maps: &[Value]) -> Value {
+fn logits(b: &mut GraphBuilder, runner: &ViewRunner, folded: &FoldedHead, pooled: &[Pooled]) -> Value {
     let embedding = runner.embedding();
     let (rows, columns) = embedding.grid();
     let units = folded.heads * folded.hidden;
     // Belongs to the sum, so one layer alone carries it: one that is not enlarged.
     let finest = embedding.parts().position(|p| p.positions == rows * columns);
     let mut sum: Option<Value> = None;
-    for (layer, (part, map)) in embedding.parts().zip(maps).enumerate() {
+    for (layer, (part, pooled)) in embedding.parts().zip(pooled).enumerate() {
         let weight = folded.weight.chunks_exact(folded.dim);
         let weight: Vec<f32> =
             weight.flat_map(|row| &row[part.first..part.first + part.entries]).copied().collect();
         let bias = (finest == Some(layer)).then(|| b.floats("heads.bias", &[units], &folded.bias));
-        let hidden = match embedding.kernel(layer) {
-            None => {
-                let mean = neighbourhood_mean(b, map);
-                let weight = b.floats("heads.weight", &[units, part.entries, 1, 1], &weight);
-                convolution(b, "hidden", &mean, &weight, bias.as_ref(), 1, 0)
-            }
-            Some(kernel) => {
-                let pooling = ByChannel::new(&kernel, part.entries);
-                pooling.hidden(b, map, &weight, bias.as_ref())
-            }
-        };
+        let hidden = pooled.affine(b, "hidden", "heads.weight", &weight, bias.as_ref());
         let hidden = enlarge(b, &hidden, &part, rows, columns);
         sum = Some(match sum {
             None => hidden,
@@ -89,6 +92,72 @@ fn logits(b: &mut GraphBuilder, runner: &ViewRunner, folded: &FoldedHead, maps: 
     let leaky = b.node("leaky", "LeakyRelu", &[&sum], &[("alpha", Attribute::Float(LEAKY_SLOPE))]);
     let output = b.floats("heads.output", &[folded.heads, folded.hidden, 1, 1], &folded.output);
     convolution(b, "logits", &leaky, &output, None, folded.heads, 0)
+}
+
+/// A layer's map, pooled over 3 x 3 neighbourhoods.
+pub(super) struct Pooled {
+    /// `[batch, values, rows, columns]`.
+    values: Value,
+    /// How entries are made of the values; `None`: they are the entries.
+    by_channel: Option<ByChannel>,
+    entries: usize,
+}
+
+fn pool(
+    b: &mut GraphBuilder,
+    runner: &ViewRunner,
+    layer: usize,
+    part: &LayerPart<'_>,
+    map: &Value,
+) -> Pooled {
+    let entries = part.entries;
+    match runner.embedding().kernel(layer) {
+        None => Pooled { values: neighbourhood_mean(b, map), by_channel: None, entries },
+        Some(kernel) => {
+            let pooling = ByChannel::new(&kernel, entries);
+            Pooled { values: pooling.pool(b, map), by_channel: Some(pooling), entries }
+        }
+    }
+}
+
+impl Pooled {
+    /// Whether the values are the entries, each layer's own.
+    pub(super) fn is_mean(&self) -> bool {
+        self.by_channel.is_none()
+    }
+
+    /// An affine map of the entries, `[batch, units, rows, columns]`, by `weight` `[units, entries]`.
+    fn affine(
+        &self,
+        b: &mut GraphBuilder,
+        hint: &str,
+        name: &str,
+        weight: &[f32],
+        bias: Option<&Value>,
+    ) -> Value {
+        let units = weight.len() / self.entries;
+        let (weight, values) = match &self.by_channel {
+            None => (Cow::Borrowed(weight), self.entries),
+            Some(pooling) => (Cow::Owned(pooling.on_values(weight)), pooling.values()),
+        };
+        let weight = b.floats(name, &[units, values, 1, 1], &weight);
+        convolution(b, hint, &self.values, &weight, bias, 1, 0)
+    }
+}
+
+/// The entries of a layer, `[batch, entries, rows, columns]`; where layers share entries, as their part of all, `[batch, dim, ..]`.
+pub(super) fn pooled_entries(
+    b: &mut GraphBuilder,
+    pooled: &Pooled,
+    part: &LayerPart<'_>,
+    dim: usize,
+) -> Value {
+    if pooled.is_mean() {
+        return pooled.values.clone();
+    }
+    let mut place = vec![0.0; dim * part.entries];
+    (0..part.entries).for_each(|e| place[(part.first + e) * part.entries + e] = 1.0);
+    pooled.affine(b, "entries", "place", &place, None)
 }
 
 /// The mean of each channel over its 3 x 3 neighbourhood, with zeros around the map.
@@ -142,24 +211,29 @@ impl ByChannel {
         found
     }
 
-    /// Hidden values, `[batch, units, rows, columns]`, by the heads' weights on the entries, `[units, entries]`.
-    fn hidden(&self, b: &mut GraphBuilder, map: &Value, weight: &[f32], bias: Option<&Value>) -> Value {
-        let values = self.channels * self.each;
-        let kernel = b.floats("pooling", &[values, 1, 3, 3], &self.kernel);
-        let pooled = convolution(b, "pooled", map, &kernel, None, self.channels, 1);
+    /// How many values there are.
+    fn values(&self) -> usize {
+        self.channels * self.each
+    }
+
+    /// The values of a map, `[batch, values, rows, columns]`.
+    fn pool(&self, b: &mut GraphBuilder, map: &Value) -> Value {
+        let kernel = b.floats("pooling", &[self.values(), 1, 3, 3], &self.kernel);
+        convolution(b, "pooled", map, &kernel, None, self.channels, 1)
+    }
+
+    /// Weights on the values from those on the entries, `[units, entries]`.
+    fn on_values(&self, weight: &[f32]) -> Vec<f32> {
         let entries = self.entries;
         let sum = |row: &[f32], parts: &[(usize, f32)]| -> f32 {
             parts.iter().map(|&(e, w)| f64::from(row[e]) * f64::from(w)).sum::<f64>() as f32
         };
-        let units = weight.len() / entries;
         let rows = weight.chunks_exact(entries);
-        let on_values: Vec<f32> = rows.flat_map(|row| self.parts.iter().map(move |p| sum(row, p))).collect();
-        let weight = b.floats("heads.weight", &[units, values, 1, 1], &on_values);
-        convolution(b, "hidden", &pooled, &weight, bias, 1, 0)
+        rows.flat_map(|row| self.parts.iter().map(move |p| sum(row, p))).collect()
     }
 }
 
-fn convolution(
+pub(super) fn convolution(
     b: &mut GraphBuilder,
     hint: &str,
     map: &Value,
@@ -201,7 +275,7 @@ fn matrix(taps: &[Tap], sources: usize) -> Vec<f32> {
 }
 
 /// `[rows, columns]` -> `[columns, rows]`.
-fn transposed(matrix: &[f32], columns: usize) -> Vec<f32> {
+pub(super) fn transposed(matrix: &[f32], columns: usize) -> Vec<f32> {
     (0..columns).flat_map(|c| matrix.iter().skip(c).step_by(columns)).copied().collect()
 }
 

@@ -77,7 +77,7 @@ pub fn nearest_neighbour(
 
 /// For each row of `x` what `keep` makes of the row of `candidates` with the smallest `cost(row, candidate, x . candidate)` and of that
 /// cost: a matrix product band by band with a running minimum. The first of equals.
-pub(crate) fn search<T: Copy + Default + Send>(
+fn search<T: Copy + Default + Send>(
     x: &[f32],
     candidates: &[f32],
     dim: usize,

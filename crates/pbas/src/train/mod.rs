@@ -10,6 +10,7 @@ pub mod feature_cache;
 pub mod observer;
 pub mod params;
 pub mod refinement;
+mod remember;
 pub mod step;
 mod sweep;
 pub mod synthesis;
@@ -34,11 +35,13 @@ use crate::doctor;
 use crate::features::Extractor;
 use crate::head::{GridHead, Head};
 use crate::image::{DecodeOptions, dimensions};
+use crate::neighbours::{CoarseGrid, NeighbourRunner};
 use crate::preprocess::{Geometry, InputSize};
+use crate::roi::Positions;
 use crate::settings::{Settings, Sizes, auto_sizes};
 use crate::view::{View, ViewRunner};
 use crate::words::listed;
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// Share of the good pictures kept out of training where there are no fold heads.
 const HOLD_OUT_SHARE: f64 = 0.15;
@@ -146,6 +149,7 @@ pub fn train(job: TrainJob<'_>, observer: &dyn Observer) -> Result<Training> {
     let checkpoints =
         job.checkpoints.map(|f| Checkpoints::new(f.to_owned(), run_digest(&job, &settings, &survey)));
     let views = train_heads(&job, &settings, &sizes, &cache, &deal, checkpoints.as_ref(), observer)?;
+    let views = remember_good_patches(&settings, views, &cache, &deal, observer)?;
     let provenance = Provenance {
         program_version: env!("CARGO_PKG_VERSION").to_owned(),
         pictures: cache.pictures(),
@@ -288,9 +292,43 @@ fn train_heads(
     let views = sizes.iter().map(|&size| View {
         size,
         heads: trained.by_ref().take(heads).collect(),
+        neighbours: None,   // Chosen next.
         scales: Vec::new(), // Set once the good pictures are scored.
     });
     Ok(views.collect())
+}
+
+/// Fills the banks of all views, if the settings want any: of each fold of the good pictures one, or of those that the head trained on.
+fn remember_good_patches(
+    settings: &Settings,
+    mut views: Vec<View>,
+    cache: &FeatureCache,
+    deal: &Deal,
+    observer: &dyn Observer,
+) -> Result<Vec<View>> {
+    let Some(wanted) = &settings.neighbours else { return Ok(views) };
+    let folds: Vec<Vec<usize>> = match &deal.train[..] {
+        [seen] => vec![seen.clone()],
+        all => all.iter().map(|seen| complement(seen, cache.pictures())).collect(),
+    };
+    observer.begin("good patches", views.len() as u64, "views");
+    for (v, view) in views.iter_mut().enumerate() {
+        if observer.interrupted() {
+            return Err(Error::new(ErrorKind::Interrupted, "stopped while choosing good patches"));
+        }
+        let geometry = Geometry { fit: settings.fit, size: view.size };
+        let shape = CoarseGrid::new(cache.embedding(v)).shape();
+        let positions = Positions::of(settings.roi.as_ref(), &geometry, shape)?;
+        view.neighbours = Some(remember::remember(cache, v, &positions, &folds, wanted, settings.seed)?);
+        observer.advance(1);
+    }
+    observer.end();
+    Ok(views)
+}
+
+/// Which of so many pictures are not among `chosen`, which ascends.
+fn complement(chosen: &[usize], pictures: usize) -> Vec<usize> {
+    (0..pictures).filter(|p| chosen.binary_search(p).is_err()).collect()
 }
 
 /// Scores every good picture by the head that has not seen it; from these scores the scales of the heads and the threshold.
@@ -311,10 +349,18 @@ fn finish(
     for (v, view) in views.iter_mut().enumerate() {
         let heads = view.heads.iter().map(|h| GridHead::new(&[h], cache.embedding(v)));
         let heads = heads.collect::<Result<Vec<_>>>()?;
+        let weight = settings.neighbours.map_or(0.0, |n| n.weight);
+        let neighbours = view.neighbours.as_ref();
+        let neighbours =
+            neighbours.map(|n| NeighbourRunner::new(n, weight, cache.embedding(v))).transpose()?;
         let run = |pooled: &mut Vec<f32>, &(picture, head): &(usize, usize)| {
             cache.pooled(v, picture, pooled);
             observer.advance(1);
-            heads[head].logits(pooled, Threads::One)
+            let mut logits = heads[head].logits(pooled, Threads::One);
+            if let Some(neighbours) = &neighbours {
+                neighbours.add_to_head(&mut logits, pooled, head, Threads::One);
+            }
+            logits
         };
         let of_view: Vec<Vec<f32>> = deal.calibrate.par_iter().map_init(Vec::new, run).collect();
         let inside: Vec<_> = of_view.iter().map(|l| cache.positions(v).select(l)).collect();

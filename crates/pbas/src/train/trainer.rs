@@ -34,6 +34,8 @@ pub(super) enum Stream {
     Epoch,
     /// Patches, centres and synthesis scales of a step.
     Step,
+    /// Patches that are remembered.
+    Neighbours,
 }
 
 /// A generator that depends on nothing but its arguments: what a step draws does not depend on the steps before,

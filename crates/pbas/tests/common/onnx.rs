@@ -121,6 +121,8 @@ fn compute(node: &NodeProto, inputs: &[&Tensor]) -> Tensor {
             let no = broadcast(a, inputs[2], |c, v| if c != 0.0 { 0.0 } else { v });
             broadcast(&yes, &no, |a, b| a + b)
         }
+        "Sqrt" => a.map(f64::sqrt),
+        "Concat" => concat(inputs, int(node, "axis", 0) as usize),
         "Relu" => a.map(|v| v.max(0.0)),
         "Clip" => a.map(|v| v.clamp(inputs[1].data[0], inputs[2].data[0])),
         "LeakyRelu" => {
@@ -206,6 +208,18 @@ fn broadcast(a: &Tensor, b: &Tensor, f: impl Fn(f64, f64) -> f64) -> Tensor {
     let pairs = indices(a, &shape).into_iter().zip(indices(b, &shape));
     let data = pairs.map(|(i, j)| f(a.data[i], b.data[j])).collect();
     Tensor { shape, data, kind: a.kind.max(b.kind) }
+}
+
+fn concat(inputs: &[&Tensor], axis: usize) -> Tensor {
+    let before = inputs[0].around(axis)[0];
+    let mut shape = inputs[0].shape.clone();
+    shape[axis] = inputs.iter().map(|t| t.shape[axis]).sum();
+    let slice = |t: &Tensor, i: usize| {
+        let [_, n, after] = t.around(axis);
+        t.data[i * n * after..][..n * after].to_vec()
+    };
+    let data = (0..before).flat_map(|i| inputs.iter().flat_map(move |t| slice(t, i))).collect();
+    Tensor { shape, data, ..inputs[0].clone() }
 }
 
 fn reshape(a: &Tensor, to: &Tensor) -> Tensor {
