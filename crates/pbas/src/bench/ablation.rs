@@ -8,6 +8,7 @@ use crate::{Error, Result};
 ///
 /// - `without-abl`: the boundary loss counts nothing;
 /// - `mean-centre`: one centre for all patches instead of aligned or neighbour centres;
+/// - `without-neighbours`: heads alone, no distance to remembered good patches;
 /// - `k-*`: the synthesis scale fixed;
 /// - `rate-*`: both learning rates multiplied;
 /// - `layer-*`: one feature layer alone;
@@ -24,6 +25,7 @@ pub fn ablations(base: &Settings) -> Vec<(String, Settings)> {
     };
     push("without-abl".into(), &|s| s.head.boundary_weight = 0.0);
     push("mean-centre".into(), &|s| s.head.centers = CenterRule::Mean);
+    push("without-neighbours".into(), &|s| s.neighbours = None);
     for k in [0.1, 0.25, 0.5, 1.0] {
         push(format!("k-{k}"), &|s| s.head.synthesis_scale = [k, k]);
     }
