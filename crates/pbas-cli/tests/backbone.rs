@@ -54,11 +54,13 @@ fn serve(file: Vec<u8>, answers: Vec<Answer>) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}/weights.pth", listener.local_addr().unwrap());
     let resumed = Arc::new(AtomicUsize::new(0));
-    let seen = resumed.clone();
+    let (seen, file) = (resumed.clone(), Arc::new(file));
     std::thread::spawn(move || {
         for (n, stream) in listener.incoming().enumerate() {
             let answer = answers[n.min(answers.len() - 1)];
-            let _ = reply(stream.unwrap(), &file, answer, &seen);
+            let (seen, file) = (seen.clone(), file.clone());
+            // A silent connection must not keep the next one waiting.
+            std::thread::spawn(move || reply(stream.unwrap(), &file, answer, &seen));
         }
     });
     Server { address, resumed }
