@@ -3,6 +3,7 @@
 
 mod args;
 mod commands;
+mod fetch;
 mod output;
 mod paths;
 mod progress;

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressState, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 use pbas::train::observer::Observer;
 use pbas::{Error, ErrorKind, Result};
 
@@ -37,6 +37,10 @@ pub fn catch_signals() -> Result<()> {
 #[derive(Debug)]
 pub struct Progress {
     printer: Printer,
+    /// What is said before the name of every stage, if anything.
+    label: String,
+    /// Where bars of several at once are drawn.
+    bars: Option<MultiProgress>,
     stage: Mutex<Option<Stage>>,
     /// Whether the user was told that the wish to stop was heard.
     heard: AtomicBool,
@@ -58,7 +62,16 @@ struct Stage {
 impl Progress {
     /// Progress that is shown as `printer` says.
     pub fn new(printer: Printer) -> Self {
-        Self { printer, stage: Mutex::new(None), heard: AtomicBool::new(false) }
+        Self::with(printer, String::new(), None)
+    }
+
+    /// Progress of one of several pieces of work, named `label`; `bars` is shared by those that are shown beside it.
+    pub fn labelled(printer: Printer, label: &str, bars: &MultiProgress) -> Self {
+        Self::with(printer, format!("{label}: "), Some(bars.clone()))
+    }
+
+    fn with(printer: Printer, label: String, bars: Option<MultiProgress>) -> Self {
+        Self { printer, label, bars, stage: Mutex::new(None), heard: AtomicBool::new(false) }
     }
 
     fn stage(&self) -> MutexGuard<'_, Option<Stage>> {
@@ -105,9 +118,14 @@ impl Stage {
 impl Observer for Progress {
     fn begin(&self, stage: &str, total: u64, unit: &str) {
         let now = Instant::now();
+        let stage = &format!("{}{stage}", self.label);
         let bar = (self.printer == Printer::Bars).then(|| {
             let bar = ProgressBar::new(total).with_prefix(stage.to_owned()).with_message(unit.to_owned());
             bar.set_style(style());
+            let bar = match &self.bars {
+                Some(bars) => bars.add(bar),
+                None => bar,
+            };
             bar.enable_steady_tick(TICK);
             bar
         });
@@ -154,7 +172,7 @@ impl Observer for Progress {
     }
 
     fn warn(&self, message: &str) {
-        self.print(&format!("warning: {message}"));
+        self.print(&format!("warning: {}{message}", self.label));
     }
 
     fn interrupted(&self) -> bool {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use pbas_nn::linalg::Threads;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::compare::Opinion;
 use crate::dataset::{Label, Sample, TestSet};
@@ -20,8 +20,14 @@ use crate::{Error, ErrorKind, Result};
 /// Area limits of the per-region overlap (algorithm.md, section 6).
 pub const AUPRO_LIMITS: [f64; 2] = [0.3, 0.05];
 
+/// Classes of defects by the part of the picture below which they lie.
+const SIZES: [(f64, &str); 4] =
+    [(0.001, "below 0.1 %"), (0.01, "0.1 % to 1 %"), (0.05, "1 % to 5 %"), (f64::INFINITY, "5 % and more")];
+/// Points of [`EvalResult::pro_curve`], about.
+const CURVE_POINTS: usize = 60;
+
 /// Figures of one test set. Absent figures have a reason in `notes`; all are from 0 to 1.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// Area under the ROC curve of the image scores.
     pub image_auroc: Option<f64>,
@@ -40,6 +46,15 @@ pub struct Summary {
     /// Per-region overlap up to a false positive rate of 0.05.
     #[serde(rename = "aupro_0.05")]
     pub aupro_005: Option<f64>,
+    /// AU-PIMO ([`PixelCurve::aupimo`]).
+    #[serde(default)]
+    pub aupimo: Option<f64>,
+    /// Part of the defective pictures that a threshold finds which rejects no good test picture; it is chosen with the labels.
+    #[serde(default)]
+    pub sensitivity_at_0: Option<f64>,
+    /// The same with at most one good test picture in a hundred rejected.
+    #[serde(default)]
+    pub sensitivity_at_1_percent: Option<f64>,
     /// Pictures that were judged.
     pub images: usize,
     /// Good ones among them.
@@ -60,7 +75,7 @@ pub struct Summary {
 }
 
 /// Figures of one defect type against all good pictures.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DefectTypeSummary {
     /// Its folder's name.
     pub defect_type: String,
@@ -70,12 +85,18 @@ pub struct DefectTypeSummary {
     pub image_auroc: Option<f64>,
     /// Average precision against the good pictures.
     pub image_ap: Option<f64>,
+    /// As [`Summary::sensitivity_at_0`].
+    #[serde(default)]
+    pub sensitivity_at_0: Option<f64>,
+    /// As [`Summary::sensitivity_at_1_percent`].
+    #[serde(default)]
+    pub sensitivity_at_1_percent: Option<f64>,
     /// Not above the threshold.
     pub missed: usize,
 }
 
 /// Score of one picture.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SampleScore {
     /// Path relative to the set.
     pub path: String,
@@ -87,10 +108,13 @@ pub struct SampleScore {
     pub rank_score: f64,
     /// Verdict.
     pub verdict: Verdict,
+    /// Part of the picture that is defective by its mask, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub defect_share: Option<f64>,
 }
 
 /// A picture that could not be judged.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Failure {
     /// Path relative to the set.
     pub path: String,
@@ -99,13 +123,16 @@ pub struct Failure {
 }
 
 /// Result of an evaluation.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EvalResult {
     /// Overall figures; their keys stand at the top level of the JSON.
     #[serde(flatten)]
     pub summary: Summary,
     /// One row a defect type, sorted by name.
     pub defect_types: Vec<DefectTypeSummary>,
+    /// The same by the part of the picture that is defective, for defective pictures with a mask; small ones first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub defect_sizes: Vec<DefectTypeSummary>,
     /// One row a picture, in the order of the set.
     pub samples: Vec<SampleScore>,
     /// Pictures that could not be judged.
@@ -113,8 +140,11 @@ pub struct EvalResult {
     /// What is odd about the set, and why figures are absent.
     pub notes: Vec<String>,
     /// Second opinions that were asked for ([`crate::compare`]).
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub compared: Vec<Opinion>,
+    /// The curve of the per-region overlap up to a false positive rate of 0.3, thinned: (false positive rate, overlap).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pro_curve: Vec<[f64; 2]>,
 }
 
 /// A judged picture, as [`evaluate`] hands it to its caller.
@@ -188,6 +218,7 @@ pub fn evaluate(
             image_score: prediction.image_score,
             rank_score: prediction.rank_score,
             verdict: prediction.verdict,
+            defect_share: mask.as_ref().map(share),
         });
         Ok(true)
     })?;
@@ -207,6 +238,11 @@ pub fn evaluate(
     }
     let pixels = pixels.map(PixelCurveBuilder::finish);
     summarize(detector, samples, failures, notes, pixels.as_ref())
+}
+
+/// Part of the mask that is defective.
+fn share(mask: &DefectMask) -> f64 {
+    mask.data.iter().filter(|v| **v != 0).count() as f64 / mask.data.len().max(1) as f64
 }
 
 type JudgedParts = (Rgb8, Result<Option<DefectMask>>, Prediction);
@@ -255,22 +291,30 @@ fn summarize(
         RankingCurve::new(&scores, &positive)
     };
     let missed = |s: &&&SampleScore| s.verdict == Verdict::Normal;
-    let mut by_type: BTreeMap<&str, Vec<&SampleScore>> = BTreeMap::new();
-    for s in samples.iter().filter(|s| s.defect_type != "good") {
-        by_type.entry(&s.defect_type).or_default().push(s);
-    }
-    let mut defect_types = Vec::new();
-    for (defect_type, defective) in &by_type {
+    let against_good = |name: &str, defective: &[&SampleScore]| -> Result<DefectTypeSummary> {
         let both: Vec<&SampleScore> = good.iter().chain(defective).copied().collect();
         let curve = curve(&both)?;
-        defect_types.push(DefectTypeSummary {
-            defect_type: (*defect_type).to_owned(),
+        Ok(DefectTypeSummary {
+            defect_type: name.to_owned(),
             images: defective.len(),
             image_auroc: curve.auroc(),
             image_ap: curve.average_precision(),
+            sensitivity_at_0: curve.recall_at(0.0),
+            sensitivity_at_1_percent: curve.recall_at(0.01),
             missed: defective.iter().filter(missed).count(),
-        });
+        })
+    };
+    let mut by_type: BTreeMap<&str, Vec<&SampleScore>> = BTreeMap::new();
+    let mut by_size: [Vec<&SampleScore>; SIZES.len()] = Default::default();
+    for s in samples.iter().filter(|s| s.defect_type != "good") {
+        by_type.entry(&s.defect_type).or_default().push(s);
+        if let Some(share) = s.defect_share {
+            by_size[SIZES.iter().position(|(most, _)| share < *most).unwrap_or(SIZES.len() - 1)].push(s);
+        }
     }
+    let defect_types = by_type.iter().map(|(name, of)| against_good(name, of)).collect::<Result<Vec<_>>>()?;
+    let sizes = SIZES.iter().zip(&by_size).filter(|(_, of)| !of.is_empty());
+    let defect_sizes = sizes.map(|((_, name), of)| against_good(name, of)).collect::<Result<Vec<_>>>()?;
     let all = curve(&samples.iter().collect::<Vec<_>>())?;
     let defective = samples.len() - good.len();
     if good.is_empty() {
@@ -299,6 +343,9 @@ fn summarize(
         pixel_f1_max: pixels.and_then(|p| p.ranking().f1_max()).map(|f| f.f1),
         aupro: pixels.and_then(|p| p.aupro(AUPRO_LIMITS[0])),
         aupro_005: pixels.and_then(|p| p.aupro(AUPRO_LIMITS[1])),
+        aupimo: pixels.and_then(PixelCurve::aupimo),
+        sensitivity_at_0: all.recall_at(0.0),
+        sensitivity_at_1_percent: all.recall_at(0.01),
         images: samples.len(),
         good: good.len(),
         defective,
@@ -311,5 +358,15 @@ fn summarize(
     if summary.pixel_auroc.is_none() {
         notes.push("no usable masks beside good pixels: pixel figures are absent".into());
     }
-    Ok(EvalResult { summary, defect_types, samples, failures, notes, compared: Vec::new() })
+    let pro_curve = pixels.map(|p| p.overlap_curve(AUPRO_LIMITS[0], CURVE_POINTS)).unwrap_or_default();
+    Ok(EvalResult {
+        summary,
+        defect_types,
+        defect_sizes,
+        samples,
+        failures,
+        notes,
+        compared: Vec::new(),
+        pro_curve,
+    })
 }

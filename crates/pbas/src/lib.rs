@@ -50,6 +50,7 @@
 #![forbid(unsafe_code)]
 
 pub mod backbone;
+pub mod bench;
 pub mod calibrate;
 pub mod compare;
 pub mod dataset;

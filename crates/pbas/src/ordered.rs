@@ -9,6 +9,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError, mpsc};
 
+use rayon::prelude::*;
+
 use crate::Result;
 
 /// Items that may be begun before an earlier one is handed on, for each thread.
@@ -26,12 +28,14 @@ pub fn in_order<T: Sync, S: Send, R: Send>(
     work: impl Fn(&mut S, &T) -> R + Sync,
     mut each: impl FnMut(&T, R) -> Result<bool>,
 ) -> Result<()> {
-    // A thread of the pool that waited for the others would keep them from running.
+    // A thread of the pool that waited for the others would keep them from running: group by group instead.
     if rayon::current_thread_index().is_some() {
-        let mut scratch = init();
-        for item in items {
-            if !each(item, work(&mut scratch, item))? {
-                break;
+        for group in items.chunks(AHEAD * rayon::current_num_threads()) {
+            let results: Vec<R> = group.par_iter().with_max_len(1).map_init(&init, &work).collect();
+            for (item, result) in group.iter().zip(results) {
+                if !each(item, result)? {
+                    return Ok(());
+                }
             }
         }
         return Ok(());

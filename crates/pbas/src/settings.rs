@@ -57,6 +57,8 @@ pub enum Length {
 pub enum CenterRule {
     /// One a position, by feature alignment before training (published).
     Positions,
+    /// One for all: the mean over all training patches. For comparison.
+    Mean,
     /// The nearest of so many other patches of the batch, which are random patches of the training set.
     Neighbours(usize),
 }

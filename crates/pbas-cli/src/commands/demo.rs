@@ -85,26 +85,28 @@ fn train_args(args: &Demo, output: PathBuf) -> args::Train {
     args::Train {
         dir: args.output.clone(),
         output,
-        preset: PresetName::Fast,
-        size: args.size.clone(),
-        fit: None,
-        backbone: None,
-        precision: PrecisionName::F32,
-        feature_layers: None,
-        false_reject_rate: None,
-        folds: None,
-        fuse: None,
+        recipe: args::Recipe {
+            preset: PresetName::Fast,
+            size: args.size.clone(),
+            fit: None,
+            backbone: None,
+            feature_layers: None,
+            false_reject_rate: None,
+            folds: None,
+            fuse: None,
+            precision: PrecisionName::F32,
+            min_area: None,
+            epochs: None,
+            steps: args.steps,
+            embed_dim: None,
+            hidden: None,
+            synthesis_scale: None,
+            batch_size: None,
+            cache_limit: CACHE_LIMIT,
+            temp_dir: None,
+        },
         roi: None,
-        min_area: None,
-        epochs: None,
-        steps: args.steps,
-        embed_dim: None,
-        hidden: None,
-        synthesis_scale: None,
-        batch_size: None,
         seed: Some(args.seed),
-        cache_limit: CACHE_LIMIT,
-        temp_dir: None,
         resume: false,
     }
 }
@@ -115,7 +117,7 @@ fn train_command(args: &args::Train) -> String {
     if let Some(seed) = args.seed.filter(|&s| s != 0) {
         command.push_str(&format!(" --seed {seed}"));
     }
-    if let Some(pbas::settings::Sizes::Fixed(sizes)) = &args.size {
+    if let Some(pbas::settings::Sizes::Fixed(sizes)) = &args.recipe.size {
         let size = |s: &pbas::preprocess::InputSize| match (s.width, s.height) {
             (width, height) if width == height => width.to_string(),
             (width, height) => format!("{width}x{height}"),
@@ -123,7 +125,7 @@ fn train_command(args: &args::Train) -> String {
         let sizes: Vec<String> = sizes.iter().map(size).collect();
         command.push_str(&format!(" --size {}", sizes.join(",")));
     }
-    if let Some(steps) = args.steps {
+    if let Some(steps) = args.recipe.steps {
         command.push_str(&format!(" --steps {steps}"));
     }
     command

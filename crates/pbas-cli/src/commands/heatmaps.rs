@@ -8,16 +8,11 @@ use pbas::image::{DefectMask, Rgb8};
 use pbas::preprocess::map_to_original;
 use pbas::report::heatmap::{ColourScale, HeatmapLabel, file_name, render_region, write_png};
 use pbas::roi::Roi;
-use pbas::settings::Scoring;
 
 use crate::paths::check_folder;
 
 /// The longest side of a drawn map; panels are not larger.
 const LONGEST_SIDE: usize = 640;
-/// Ends of the colour scale in pixel thresholds: good surface stays free of colour, and what is twice as high as
-/// anything on the good pictures is brightest.
-const SCALE: [f64; 2] = [0.25, 2.0];
-
 /// Where heatmaps go and what their colours stand for.
 #[derive(Debug)]
 pub struct Heatmaps {
@@ -35,7 +30,7 @@ impl Heatmaps {
         let Some(folder) = folder else { return Ok(None) };
         check_folder("heatmaps", folder)?;
         let model = detector.model();
-        let scale = colour_scale(model.settings.scoring, model.calibration.pixel_threshold);
+        let scale = ColourScale::of_model(model);
         Ok(Some(Self { folder: folder.to_owned(), scale, roi: model.settings.roi.clone() }))
     }
 
@@ -63,19 +58,6 @@ impl Heatmaps {
     }
 }
 
-/// The colour scale of a model.
-fn colour_scale(scoring: Scoring, pixel_threshold: f64) -> ColourScale {
-    match scoring {
-        Scoring::Sigmoid => ColourScale { low: 0.0, high: 1.0 },
-        Scoring::Rarity { .. } if pixel_threshold > 0.0 => {
-            let [low, high] = SCALE.map(|share| (share * pixel_threshold) as f32);
-            ColourScale { low, high }
-        }
-        // Good patches have a mean of 0 and a deviation of 1, so this is a model in name only.
-        Scoring::Rarity { .. } => ColourScale { low: 0.0, high: 1.0 },
-    }
-}
-
 /// A size of the same proportions whose longer side is at most [`LONGEST_SIDE`].
 fn limited(width: usize, height: usize) -> (usize, usize) {
     let longest = width.max(height);
@@ -91,11 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scale_follows_the_model_and_size_is_bounded() {
-        let deviations = Scoring::Rarity { top_share: 0.01 };
-        assert_eq!(colour_scale(deviations, 8.0), ColourScale { low: 2.0, high: 16.0 });
-        assert_eq!(colour_scale(deviations, -1.0), ColourScale { low: 0.0, high: 1.0 });
-        assert_eq!(colour_scale(Scoring::Sigmoid, 0.4), ColourScale { low: 0.0, high: 1.0 });
+    fn size_is_bounded() {
         assert_eq!(limited(320, 200), (320, 200));
         assert_eq!(limited(1280, 640), (640, 320));
         assert_eq!(limited(20, 4000), (4, 640));

@@ -232,6 +232,7 @@ fn pooling(pooling: Pooling) -> String {
 fn centres(rule: CenterRule) -> String {
     match rule {
         CenterRule::Positions => "one a position, aligned before training".into(),
+        CenterRule::Mean => "one for all, the mean patch".into(),
         CenterRule::Neighbours(n) => format!("the nearest of {n} patches"),
     }
 }

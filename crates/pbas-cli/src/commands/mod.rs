@@ -1,6 +1,9 @@
 //! One module a command. Each checks its outputs, works, and says how it ended.
 
+mod backbone;
+mod bench;
 mod calibrate;
+mod data;
 mod demo;
 mod doctor;
 mod eval;
@@ -8,7 +11,9 @@ mod export;
 mod heatmaps;
 mod info;
 mod predict;
+mod recipe;
 mod record;
+mod report;
 mod train;
 
 use std::path::Path;
@@ -41,6 +46,10 @@ pub fn run(args: Args) -> Result<Status> {
         Command::Doctor(a) => doctor::run(a, printer),
         Command::Info(a) => info::run(a),
         Command::Export(a) => export::run(a, printer),
+        Command::Backbone(a) => backbone::run(a, printer),
+        Command::Data(a) => data::run(a, printer),
+        Command::Bench(a) => bench::run(a, args.threads, printer),
+        Command::Report(a) => report::run(a, printer),
         Command::Demo(a) => demo::run(a, printer),
     }
 }

@@ -4,7 +4,9 @@
 
 mod efficientnet_lite;
 mod folded;
+mod known;
 mod resnet;
+mod store;
 
 use std::path::Path;
 
@@ -13,6 +15,9 @@ use pbas_nn::shape::infer;
 use pbas_nn::weights::{self, NamedTensors};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+
+pub use known::{KNOWN, Known, known};
+pub use store::{EMBEDDED_NAME, Imported, Store, WeightFormat, check_name};
 
 use crate::preprocess::Normalization;
 use crate::{Error, Result};

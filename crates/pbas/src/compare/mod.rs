@@ -5,7 +5,7 @@ mod nearest;
 use std::path::PathBuf;
 
 use pbas_nn::linalg::Threads;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use nearest::{CORESET_SHARE, NearestNeighbour, POOL};
 
@@ -20,7 +20,7 @@ use crate::train::observer::Observer;
 use crate::{Error, ErrorKind, Result};
 
 /// Figures of a second opinion; absent ones as in [`crate::eval::Summary`].
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Opinion {
     /// Whose.
     pub method: String,

@@ -5,10 +5,20 @@
 //! behind are passed over; links are followed, and every real folder is listed once.
 
 mod folder;
+mod inspect;
+mod kolektor;
+mod manifest;
 mod mvtec;
+mod pair;
+mod real_iad;
+mod set;
+mod split;
+mod visa;
 
 pub use folder::{expand_inputs, good_pictures};
+pub use inspect::{CategoryFacts, Inspection};
 pub use mvtec::test_set;
+pub use set::{Category, DataSet, Layout, open};
 
 use std::path::PathBuf;
 

@@ -11,16 +11,18 @@ const TEST_HINT: &str = "expected `<category>/test/<type>/*` with masks in `<cat
                          or a folder `good` beside one folder for each type of defect";
 
 /// The folder with the types, and the one with their masks.
-struct Layout {
-    types: PathBuf,
-    masks: PathBuf,
+pub(super) struct Layout {
+    pub types: PathBuf,
+    pub masks: PathBuf,
     /// What the types' names are put below in [`Sample::name`]: `test/` or nothing.
-    prefix: &'static str,
+    pub prefix: &'static str,
+    /// The type that is no defect, in any case.
+    pub good: &'static str,
 }
 
 /// Lists a test set: a category with `test/<type>/*`, or that `test` folder itself, or any folder that holds `good`
 /// (in any case) beside one folder for each type of defect. The mask of `test/<type>/<stem>.*` is
-/// `ground_truth/<type>/<stem>_mask.*` or else `ground_truth/<type>/<stem>.*`.
+/// `ground_truth/<type>/<stem>_mask.*`, or else `ground_truth/<type>/<stem>.*`, or else the folder `ground_truth/<type>/<stem>/`.
 ///
 /// Warned of: masks without a picture, pictures of defects without a mask where the set has others (they leave the pixel
 /// metrics), pictures that differ in extension alone, pictures outside any type, no good pictures, no defective ones.
@@ -30,7 +32,11 @@ struct Layout {
 /// or there is no picture.
 pub fn test_set(dir: &Path) -> Result<TestSet> {
     require_folder(dir).map_err(|e| e.with_hint(TEST_HINT))?;
-    let layout = Layout::of(dir)?;
+    list(&Layout::of(dir)?)
+}
+
+/// [`test_set`] of a layout.
+pub(super) fn list(layout: &Layout) -> Result<TestSet> {
     let mut warnings = Vec::new();
     let mut masks = Masks::below(&layout.masks)?;
     let mut samples = Vec::new();
@@ -47,7 +53,7 @@ pub fn test_set(dir: &Path) -> Result<TestSet> {
         let listing = walk(&folder.path)?;
         others += listing.others;
         warn_of_twins(&layout.name(&folder.name, ""), &listing.pictures, &mut warnings);
-        let good = is_good(&folder.name);
+        let good = folder.name.eq_ignore_ascii_case(layout.good);
         for picture in listing.pictures {
             // A good picture's mask, which some sets have, is all zero; looking it up marks it as used.
             let mask = masks.take(&folder.name, &picture.name).filter(|_| !good);
@@ -87,7 +93,7 @@ impl Layout {
     fn of(dir: &Path) -> Result<Self> {
         let test = dir.join("test");
         if test.is_dir() {
-            return Ok(Self { types: test, masks: dir.join("ground_truth"), prefix: "test/" });
+            return Ok(Self { types: test, masks: dir.join("ground_truth"), prefix: "test/", good: "good" });
         }
         let is_test = dir.file_name().is_some_and(|n| n.eq_ignore_ascii_case("test"));
         let folders = subfolders(dir)?;
@@ -101,6 +107,7 @@ impl Layout {
             types: dir.to_path_buf(),
             masks: beside.unwrap_or_else(|| dir.join("ground_truth")),
             prefix: "",
+            good: "good",
         })
     }
 
@@ -145,7 +152,23 @@ impl Masks {
                 return Some(masks[0].0.clone());
             }
         }
-        None
+        self.take_folder(defect_type, stem)
+    }
+
+    /// Several masks of one picture, in a folder of its name (MVTec LOCO): that folder.
+    fn take_folder(&mut self, defect_type: &str, stem: &str) -> Option<PathBuf> {
+        let below = format!("{stem}/");
+        let first = (defect_type.to_owned(), below.clone());
+        let of_picture = self
+            .by_stem
+            .range_mut(first..)
+            .take_while(|((t, name), _)| t == defect_type && name.starts_with(&below));
+        let mut folder = None;
+        for (_, masks) in of_picture {
+            masks.iter_mut().for_each(|m| m.1 = true);
+            folder = masks[0].0.parent().map(Path::to_path_buf);
+        }
+        folder
     }
 
     fn unused(&self) -> impl Iterator<Item = &Path> {

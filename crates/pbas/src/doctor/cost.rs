@@ -163,10 +163,14 @@ fn step_speed(settings: &Settings, dim: usize, positions: usize, heads: usize) -
         let mut noise = |n: usize| -> Vec<f32> { (0..n).map(|_| rng.random_range(-1.0..1.0)).collect() };
         let batch = noise(rows * dim);
         let identity: Vec<u64> = (0..rows as u64).collect();
-        let fixed = if h.centers == CenterRule::Positions { positions } else { 0 };
+        let fixed = match h.centers {
+            CenterRule::Positions => positions,
+            CenterRule::Mean => 1,
+            CenterRule::Neighbours(_) => 0,
+        };
         let fixed = Centers { dim, data: noise(fixed * dim) };
         let source = match h.centers {
-            CenterRule::Positions => BatchCenters::Fixed(&fixed),
+            CenterRule::Positions | CenterRule::Mean => BatchCenters::Fixed(&fixed),
             CenterRule::Neighbours(candidates) => {
                 BatchCenters::Neighbours { candidates, identity: &identity }
             }
@@ -198,6 +202,7 @@ fn step_speed(settings: &Settings, dim: usize, positions: usize, heads: usize) -
 fn row_work(settings: &Settings, dim: usize, positions: usize) -> f64 {
     let centers = match settings.head.centers {
         CenterRule::Positions => positions,
+        CenterRule::Mean => 1,
         CenterRule::Neighbours(n) => n,
     };
     dim as f64 * (2.0 * dim as f64 + 3.0 * settings.head.hidden as f64 + centers as f64)

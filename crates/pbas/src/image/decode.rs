@@ -7,7 +7,7 @@ use std::path::Path;
 use image::metadata::Orientation;
 use image::{ColorType, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
-use super::{DecodeOptions, DefectMask, Rgb8, jpeg};
+use super::{DecodeOptions, DefectMask, Rgb8, is_picture_path, jpeg};
 use crate::{Error, ErrorKind, Result};
 
 const FORMATS: &str = "PNG, JPEG, BMP, TIFF or WebP";
@@ -59,11 +59,15 @@ fn into_rgb(picture: DynamicImage) -> Vec<u8> {
 }
 
 /// Reads a mask: a pixel is defective (1) where any of its colour channels is not zero, at the file's own bit depth;
-/// alpha says nothing. A mask should not be a JPEG: the noise of its compression is not zero either.
+/// alpha says nothing. A mask should not be a JPEG: the noise of its compression is not zero either. Of a folder of masks, which are
+/// of one picture, a pixel is defective where any of them says so.
 ///
 /// # Errors
 /// As [`read_rgb`].
 pub fn read_mask(path: &Path, options: &DecodeOptions) -> Result<DefectMask> {
+    if path.is_dir() {
+        return read_masks(path, options);
+    }
     let bytes = read_file(path, options)?;
     let picture = decode(&bytes, &path.display().to_string(), options)?;
     let (width, height) = (picture.width() as usize, picture.height() as usize);
@@ -78,6 +82,38 @@ pub fn read_mask(path: &Path, options: &DecodeOptions) -> Result<DefectMask> {
         other => nonzero::<_, 3, 3>(other.into_rgb16().as_raw()),
     };
     Ok(DefectMask { width, height, data })
+}
+
+/// What any mask in a folder says is defective; several masks of one picture lie so in MVTec LOCO.
+fn read_masks(folder: &Path, options: &DecodeOptions) -> Result<DefectMask> {
+    let io = |e| Error::io("cannot read folder", folder, e);
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(io)? {
+        paths.push(entry.map_err(io)?.path());
+    }
+    paths.retain(|p| is_picture_path(p) && !p.is_dir());
+    paths.sort();
+    let mut all: Option<DefectMask> = None;
+    for path in &paths {
+        let mask = read_mask(path, options)?;
+        match &mut all {
+            None => all = Some(mask),
+            Some(all) if (all.width, all.height) == (mask.width, mask.height) => {
+                all.data.iter_mut().zip(&mask.data).for_each(|(a, m)| *a |= m);
+            }
+            Some(all) => {
+                return Err(Error::input(format!(
+                    "mask `{}`: expected {} x {} pixels as the others of its picture, found {} x {}",
+                    path.display(),
+                    all.width,
+                    all.height,
+                    mask.width,
+                    mask.height
+                )));
+            }
+        }
+    }
+    all.ok_or_else(|| Error::input(format!("`{}`: expected masks, found none", folder.display())))
 }
 
 /// Width and height in pixels, from the header alone; turned as [`read_rgb`] turns the picture.

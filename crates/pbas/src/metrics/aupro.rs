@@ -2,6 +2,7 @@
 
 use rayon::slice::ParallelSliceMut;
 
+use super::aupimo::{GoodTop, aupimo};
 use super::ranking::{RankingCurve, check_no_nan, sort_key};
 use crate::image::DefectMask;
 use crate::score::ScoreMap;
@@ -16,15 +17,23 @@ pub struct PixelCurve {
     region_of: Vec<u32>,
     /// Pixels of each region.
     region_areas: Vec<usize>,
+    /// The picture of each region.
+    picture_of: Vec<u32>,
+    /// The highest scores of good pictures.
+    good: GoodTop,
 }
 
 /// Takes maps one by one, so that they need not all be in memory; then [`PixelCurveBuilder::finish`].
 #[derive(Debug, Clone, Default)]
 pub struct PixelCurveBuilder {
+    /// Of good pictures.
+    good: Vec<u32>,
+    /// The good pixels of defective ones.
     negatives: Vec<u32>,
     /// Sort key in the upper half, region in the lower: sorts by score, and takes the region along.
     positives: Vec<u64>,
     region_areas: Vec<usize>,
+    picture_of: Vec<u32>,
 }
 
 impl PixelCurveBuilder {
@@ -64,7 +73,7 @@ impl PixelCurveBuilder {
         let counts = |i: usize| inside.is_none_or(|inside| inside[i]);
         let Some(mask) = mask else {
             let good = map.values.iter().enumerate().filter(|(i, _)| counts(*i));
-            self.negatives.extend(good.map(|(_, &s)| sort_key(s)));
+            self.good.extend(good.map(|(_, &s)| sort_key(s)));
             return Ok(());
         };
         if (mask.width, mask.height, mask.data.len()) != (map.width, map.height, map.values.len()) {
@@ -84,24 +93,35 @@ impl PixelCurveBuilder {
             return Err(Error::limits("defect masks: expected fewer than 2^32 regions in all"));
         }
         self.region_areas.resize(first + count, 0);
+        let picture = self.picture_of.last().map_or(0, |p| p + 1);
+        self.picture_of.resize(first + count, picture);
         for (x, y, label) in components.pixels() {
             let region = first + label;
             self.region_areas[region] += 1;
             self.positives.push(u64::from(sort_key(map.values[y * map.width + x])) << 32 | region as u64);
         }
         let good = map.values.iter().zip(&mask.data).enumerate().filter(|(i, (_, m))| **m == 0 && counts(*i));
-        self.negatives.extend(good.map(|(_, (&s, _))| sort_key(s)));
+        let keys = good.map(|(_, (&s, _))| sort_key(s));
+        // A mask without defective pixels is that of a good picture.
+        if count == 0 {
+            self.good.extend(keys)
+        } else {
+            self.negatives.extend(keys)
+        }
         Ok(())
     }
 
     /// Sorts the pixels (on all threads of the current rayon pool).
     pub fn finish(self) -> PixelCurve {
-        let Self { mut negatives, mut positives, region_areas } = self;
+        let Self { good: mut negatives, negatives: others, mut positives, region_areas, picture_of } = self;
+        let good = GoodTop::of(&mut negatives);
+        negatives.extend(others);
         negatives.par_sort_unstable();
         positives.par_sort_unstable();
         let region_of = positives.iter().map(|&p| p as u32).collect();
         let keys = positives.into_iter().map(|p| (p >> 32) as u32).collect();
-        PixelCurve { ranking: RankingCurve::from_sorted(keys, negatives), region_of, region_areas }
+        let ranking = RankingCurve::from_sorted(keys, negatives);
+        PixelCurve { ranking, region_of, region_areas, picture_of, good }
     }
 }
 
@@ -119,7 +139,7 @@ impl PixelCurve {
             )));
         }
         let mut builder = PixelCurveBuilder::new();
-        builder.negatives.reserve_exact(maps.iter().map(|m| m.values.len()).sum());
+        builder.good.reserve_exact(maps.iter().map(|m| m.values.len()).sum());
         for (i, (map, mask)) in maps.iter().zip(masks).enumerate() {
             builder.add(map, *mask).map_err(|e| e.context(format!("cannot use score map {i}")))?;
         }
@@ -149,8 +169,7 @@ impl PixelCurve {
         if self.region_areas.is_empty() || negatives == 0 || !(limit > 0.0 && limit <= 1.0) {
             return None;
         }
-        let regions = self.region_areas.len() as f64;
-        let weights: Vec<f64> = self.region_areas.iter().map(|&area| 1.0 / (area as f64 * regions)).collect();
+        let weights = self.weights();
         let (mut area, mut fpr, mut overlap) = (0.0, 0.0, 0.0);
         for step in self.ranking.steps() {
             let entering = &self.region_of[step.entering.clone()];
@@ -165,5 +184,51 @@ impl PixelCurve {
             (fpr, overlap) = (next_fpr, next_overlap);
         }
         Some(area / limit)
+    }
+
+    /// AU-PIMO, 0 to 1: the mean over defective pictures of how much of their defective pixels is found while 1e-5 to 1e-4 of the pixels of
+    /// good pictures are marked (Bertoldo et al., BMVC 2024). Exact over every distinct score, straight over the logarithm of the rate; below
+    /// the first false positive what is found without one counts.
+    ///
+    /// `None` without defective pixels, or with fewer than 10,000 pixels of good pictures.
+    pub fn aupimo(&self) -> Option<f64> {
+        let pictures = self.picture_of.last()? + 1;
+        let mut areas = vec![0usize; pictures as usize];
+        for (&picture, &area) in self.picture_of.iter().zip(&self.region_areas) {
+            areas[picture as usize] += area;
+        }
+        let of_region: Vec<f64> =
+            self.picture_of.iter().map(|&p| 1.0 / (areas[p as usize] as f64 * f64::from(pictures))).collect();
+        aupimo(&self.ranking, |i| of_region[self.region_of[i] as usize], &self.good)
+    }
+
+    /// By what one pixel of each region adds to the mean overlap.
+    fn weights(&self) -> Vec<f64> {
+        let regions = self.region_areas.len() as f64;
+        self.region_areas.iter().map(|&area| 1.0 / (area as f64 * regions)).collect()
+    }
+
+    /// The curve under which [`PixelCurve::aupro`] measures, (false positive rate, overlap) from (0, 0) up to `limit`, thinned to about
+    /// `points` of them, evenly by false positive rate. Empty where that is `None`.
+    #[must_use]
+    pub fn overlap_curve(&self, limit: f64, points: usize) -> Vec<[f64; 2]> {
+        let negatives = self.ranking.negatives();
+        if self.region_areas.is_empty() || negatives == 0 || !(limit > 0.0 && limit <= 1.0) {
+            return Vec::new();
+        }
+        let (weights, step) = (self.weights(), limit / points.max(1) as f64);
+        let (mut curve, mut overlap, mut next) = (vec![[0.0; 2]], 0.0, 0.0);
+        for s in self.ranking.steps() {
+            overlap += self.region_of[s.entering.clone()].iter().map(|&r| weights[r as usize]).sum::<f64>();
+            let fpr = s.fp as f64 / negatives as f64;
+            if fpr > limit {
+                break;
+            }
+            if fpr >= next {
+                curve.push([fpr, overlap]);
+                next = fpr + step;
+            }
+        }
+        curve
     }
 }

@@ -8,9 +8,11 @@
 //! [`RankingCurve`] or a [`PixelCurve`] once: the scores are sorted once and each figure is one sweep.
 //! The curves say in an error what the functions answer with `None`: a NaN score, lengths that differ.
 
+mod aupimo;
 mod aupro;
 mod ranking;
 
+pub use aupimo::AUPIMO_LIMITS;
 pub use aupro::{PixelCurve, PixelCurveBuilder};
 pub use ranking::{F1Max, RankingCurve};
 

@@ -75,6 +75,11 @@ impl RankingCurve {
         self.positives.len()
     }
 
+    /// Ascending sort keys of the defective items.
+    pub(super) fn positive_keys(&self) -> &[u32] {
+        &self.positives
+    }
+
     /// Number of good items.
     pub fn negatives(&self) -> usize {
         self.negatives.len()
@@ -119,6 +124,15 @@ impl RankingCurve {
             precision: best.tp as f64 / (best.tp + best.fp) as f64,
             recall: best.tp as f64 / positives as f64,
         })
+    }
+
+    /// The highest part of the defective items that a threshold finds while calling at most a share `limit` of the good ones defective; equal
+    /// scores are called together. 0 where not one can be found so. `None` without defective or without good items.
+    pub fn recall_at(&self, limit: f64) -> Option<f64> {
+        self.check_classes()?;
+        let allowed = limit * self.negatives.len() as f64;
+        let tp = self.steps().take_while(|s| s.fp as f64 <= allowed).last().map_or(0, |s| s.tp);
+        Some(tp as f64 / self.positives.len() as f64)
     }
 
     fn check_classes(&self) -> Option<()> {

@@ -4,9 +4,11 @@
 use super::label::{CHARACTER, clip, draw_text, number, put};
 use super::panel;
 pub use super::paths::file_name;
+use crate::detector::Model;
 use crate::image::{DefectMask, Rgb8};
 use crate::roi::Roi;
 use crate::score::ScoreMap;
+use crate::settings::Scoring;
 use crate::{Error, Result};
 use std::fs;
 use std::io::BufWriter;
@@ -27,6 +29,10 @@ const BAR_HEIGHT: usize = 8;
 /// Room for the second line of the header with numbers of the usual length.
 const NARROWEST: usize = 36 * CHARACTER;
 
+/// Ends of the colour scale in pixel thresholds: good surface stays free of colour, and what is twice as high as
+/// anything on the good pictures is brightest.
+const SCALE: [f64; 2] = [0.25, 2.0];
+
 /// Which scores the colours stand for. Pictures of one run can be compared if they share a scale.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ColourScale {
@@ -37,6 +43,24 @@ pub struct ColourScale {
 }
 
 impl ColourScale {
+    /// The scale on which maps of a model are drawn.
+    #[must_use]
+    pub fn of_model(model: &Model) -> Self {
+        Self::of(model.settings.scoring, model.calibration.pixel_threshold)
+    }
+
+    fn of(scoring: Scoring, pixel_threshold: f64) -> Self {
+        match scoring {
+            Scoring::Sigmoid => Self { low: 0.0, high: 1.0 },
+            Scoring::Rarity { .. } if pixel_threshold > 0.0 => {
+                let [low, high] = SCALE.map(|share| (share * pixel_threshold) as f32);
+                Self { low, high }
+            }
+            // Good patches have a mean of 0 and a deviation of 1, so this is a model in name only.
+            Scoring::Rarity { .. } => Self { low: 0.0, high: 1.0 },
+        }
+    }
+
     /// Place of a score on the scale, 0..1. NaN is at 0. Where `high` is not above `low`, all scores above `low`
     /// are at 1.
     pub fn position(self, score: f32) -> f32 {
@@ -181,4 +205,17 @@ fn encode(mut writer: BufWriter<&fs::File>, picture: &Rgb8) -> image::ImageResul
     encoder.write_image(&picture.data, width, height, ExtendedColorType::Rgb8)?;
     // Dropping the buffer would swallow the error of a full disk.
     std::io::Write::flush(&mut writer).map_err(ImageError::IoError)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scale_follows_the_model() {
+        let deviations = Scoring::Rarity { top_share: 0.01 };
+        assert_eq!(ColourScale::of(deviations, 8.0), ColourScale { low: 2.0, high: 16.0 });
+        assert_eq!(ColourScale::of(deviations, -1.0), ColourScale { low: 0.0, high: 1.0 });
+        assert_eq!(ColourScale::of(Scoring::Sigmoid, 0.4), ColourScale { low: 0.0, high: 1.0 });
+    }
 }

@@ -1,5 +1,7 @@
-//! What people look at: heatmaps beside the pictures they were made from.
+//! What people look at: heatmaps beside the pictures they were made from; the report of a benchmark.
 
+pub mod bench;
+pub mod gallery;
 pub mod heatmap;
 pub mod label;
 mod panel;

@@ -27,14 +27,19 @@ const BLANK: [u8; 3] = [64; 3];
 /// The picture at the size of a panel: large ones reduced to [`LONGEST`], tiny ones enlarged by a whole factor
 /// (pixels stay squares). An inconsistent picture becomes one blank pixel, enlarged.
 pub(super) fn base(picture: &Rgb8) -> Rgb8 {
+    base_within(picture, LONGEST)
+}
+
+/// As [`base`], with large pictures reduced to another size.
+pub(super) fn base_within(picture: &Rgb8, most: usize) -> Rgb8 {
     let (w, h) = (picture.width, picture.height);
     let sound = w > 0 && h > 0 && w.checked_mul(h).and_then(|n| n.checked_mul(3)) == Some(picture.data.len());
     if !sound {
         return enlarge(&Rgb8 { width: 1, height: 1, data: BLANK.to_vec() }, TINY);
     }
     let longest = w.max(h);
-    if longest > LONGEST {
-        let side = |n: usize| ((n * LONGEST + longest / 2) / longest).max(1);
+    if longest > most {
+        let side = |n: usize| ((n * most + longest / 2) / longest).max(1);
         return reduce(picture, side(w), side(h)).unwrap_or_else(|| picture.clone());
     }
     if longest < TINY { enlarge(picture, TINY.div_ceil(longest)) } else { picture.clone() }

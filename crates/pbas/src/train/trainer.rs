@@ -110,7 +110,7 @@ impl HeadJob<'_> {
         let scale = initial.feature_scale.clone();
         let scale = scale.as_ref();
         let centers = match self.settings.centers {
-            CenterRule::Positions => Some(self.align_centers(&initial, scale)),
+            CenterRule::Positions | CenterRule::Mean => Some(self.align_centers(&initial, scale)),
             CenterRule::Neighbours(_) => None,
         };
         let mut average = self.settings.averaging.map(|_| initial.clone());
@@ -144,6 +144,12 @@ impl HeadJob<'_> {
             if let (Some(average), Some(decay)) = (&mut average, self.settings.averaging) {
                 fold_into_average(average, &mut trainer.head, decay, step);
             }
+            if let Length::Epochs(epochs) = self.settings.length
+                && trainer.steps.is_multiple_of(self.epoch_steps())
+            {
+                let kept = average.as_ref().unwrap_or(&trainer.head);
+                observer.epoch(trainer.steps / self.epoch_steps(), epochs, kept)?;
+            }
             observer.advance(1);
             let stop = observer.interrupted();
             let due = stop || trainer.steps == total || saved.elapsed() > CHECKPOINT_EVERY;
@@ -161,7 +167,7 @@ impl HeadJob<'_> {
     fn candidates(&self) -> usize {
         match self.settings.centers {
             CenterRule::Neighbours(n) => n,
-            CenterRule::Positions => 0,
+            CenterRule::Positions | CenterRule::Mean => 0,
         }
     }
 
@@ -181,13 +187,14 @@ impl HeadJob<'_> {
         }
     }
 
-    /// Feature alignment over the pictures once, in order, in batches (algorithm.md, section 3).
+    /// Feature alignment over the pictures once, in order, in batches (algorithm.md, section 3); or the mean of all patches.
     fn align_centers(&self, initial: &Head, scale: Option<&FeatureScale>) -> Centers {
         let size = match self.settings.batch {
             Batch::Pictures(n) => n,
             Batch::Patches(_) => 8,
         };
         let (mut features, mut centers) = (Vec::new(), None::<Centers>);
+        let (mut sum, mut rows) = (None::<Vec<f64>>, 0);
         for pictures in self.pictures.chunks(size) {
             self.whole_pictures(pictures, &mut features);
             if let Some(scale) = scale {
@@ -195,13 +202,26 @@ impl HeadJob<'_> {
             }
             let mut projected = vec![0.0; features.len()];
             project(&mut projected, &initial.projection, &features, self.threads);
-            let mean = Centers::batch_mean(&projected, pictures.len(), initial.projection.dim);
+            let dim = initial.projection.dim;
+            if self.settings.centers == CenterRule::Mean {
+                let sum = sum.get_or_insert_with(|| vec![0.0f64; dim]);
+                for row in projected.chunks_exact(dim) {
+                    sum.iter_mut().zip(row).for_each(|(s, v)| *s += f64::from(*v));
+                }
+                rows += projected.len() / dim;
+                continue;
+            }
+            let mean = Centers::batch_mean(&projected, pictures.len(), dim);
             match &mut centers {
                 None => centers = Some(mean),
                 Some(c) => c.align(&mean, self.threads),
             }
         }
-        centers.expect("a head trains on at least one picture")
+        let mean = |sum: Vec<f64>| Centers {
+            dim: initial.projection.dim,
+            data: sum.iter().map(|s| (s / rows as f64) as f32).collect(),
+        };
+        centers.or_else(|| sum.map(mean)).expect("a head trains on at least one picture")
     }
 
     /// All patches of some pictures, `[pictures * positions, dim]`.

@@ -1,0 +1,106 @@
+//! From the options of training to settings and a backbone.
+
+use pbas::backbone::Backbone;
+use pbas::patch::Pooling;
+use pbas::preprocess::Fit;
+use pbas::settings::{Batch, Length, Scoring, Settings, Sizes};
+use pbas::{Error, Isa, Precision, Result};
+
+use crate::args::{FitName, FuseName, PrecisionName, PresetName, Recipe};
+use crate::output::Printer;
+
+/// The backbone that is asked for; where no feature layers are, `settings` gets those that it has; and the precision.
+///
+/// # Errors
+/// A file that is no backbone.
+pub fn backbone(args: &Recipe, settings: &mut Settings, printer: Printer) -> Result<Backbone> {
+    let backbone = match &args.backbone {
+        Some(given) => super::backbone::store(None)?.resolve(given)?,
+        None => Backbone::embedded()?,
+    };
+    if args.feature_layers.is_none() {
+        let layers = backbone.layers_or(&settings.feature_layers);
+        if layers != settings.feature_layers {
+            printer.say(&format!(
+                "feature layers: {}, as {} has others",
+                layers.join(", "),
+                backbone.info.name
+            ));
+            settings.feature_layers = layers;
+        }
+    }
+    settings.precision = precision(args)?;
+    if args.precision == PrecisionName::Auto {
+        printer.say(&format!("precision: {}", settings.precision));
+    }
+    Ok(backbone)
+}
+
+/// The precision asked for; `auto` is bfloat16 only where it is faster, and with what its figures were measured for (docs/results.md).
+fn precision(args: &Recipe) -> Result<Precision> {
+    if let Some(precision) = args.precision.named() {
+        return Ok(precision);
+    }
+    let measured = args.backbone.is_none() && args.preset == PresetName::Fast;
+    let fast = Isa::current().map_err(Error::from)?.has_bf16();
+    Ok(if measured && fast { Precision::Bf16 } else { Precision::F32 })
+}
+
+/// The settings of the preset with what the command line overrides, checked.
+///
+/// # Errors
+/// The first option that is out of range or goes with no other.
+pub fn settings(args: &Recipe) -> Result<Settings> {
+    let mut s = Settings::preset(args.preset.into());
+    if let Some(sizes) = &args.size {
+        s.sizes = sizes.clone();
+    }
+    let wants_crop = match args.fit {
+        Some(fit) => fit == FitName::Crop,
+        None => matches!(s.fit, Fit::Crop { .. }),
+    };
+    s.fit = match (args.fit, &s.sizes) {
+        (_, Sizes::Fixed(sizes)) if wants_crop && sizes.len() == 1 => {
+            Fit::Crop { resize: sizes[0].width.min(sizes[0].height) }
+        }
+        _ if wants_crop => {
+            return Err(Error::caller("`--fit crop`: expected one size, found several or `auto`")
+                .with_hint("give one, for instance `--size 288`, or another `--fit`"));
+        }
+        (Some(FitName::Pad), _) => Fit::Pad,
+        (Some(FitName::Stretch), _) => Fit::Stretch,
+        (_, _) => s.fit,
+    };
+    if s.scoring == Scoring::Sigmoid && s.sizes == Sizes::Auto {
+        return Err(Error::caller("`--size auto`: the paper preset looks at one size")
+            .with_hint("give one, for instance `--size 288`"));
+    }
+    if let Some(layers) = &args.feature_layers {
+        s.feature_layers.clone_from(layers);
+    }
+    if let Some(embed_dim) = args.embed_dim {
+        s.pooling = Pooling::Adaptive { embed_dim };
+    }
+    s.false_reject_rate = args.false_reject_rate.unwrap_or(s.false_reject_rate);
+    s.folds = args.folds.unwrap_or(s.folds);
+    s.neighbours = match args.fuse {
+        Some(FuseName::None) => None,
+        Some(FuseName::Nearest) => Some(s.neighbours.unwrap_or_default()),
+        None => s.neighbours,
+    };
+    s.min_area = args.min_area.unwrap_or(s.min_area);
+    s.head.hidden = args.hidden.unwrap_or(s.head.hidden);
+    s.head.synthesis_scale = args.synthesis_scale.unwrap_or(s.head.synthesis_scale);
+    s.head.length = match (args.epochs, args.steps) {
+        (Some(n), _) => Length::Epochs(n),
+        (None, Some(n)) => Length::Steps(n),
+        (None, None) => s.head.length,
+    };
+    s.head.batch = match (args.batch_size, s.head.batch) {
+        (None, batch) => batch,
+        (Some(n), Batch::Pictures(_)) => Batch::Pictures(n),
+        (Some(n), Batch::Patches(_)) => Batch::Patches(n),
+    };
+    s.validate()?;
+    Ok(s)
+}

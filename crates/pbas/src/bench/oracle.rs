@@ -1,0 +1,169 @@
+//! The published way to choose an epoch: by the labels of the test pictures. An oracle, and called so.
+//!
+//! It watches a training from outside; what it sees never reaches the training.
+
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use pbas_nn::linalg::Threads;
+use rayon::prelude::*;
+
+use crate::backbone::Backbone;
+use crate::calibrate::patches_score;
+use crate::dataset::{Label, Sample, TestSet};
+use crate::features::Extractor;
+use crate::head::{GridHead, Head, sigmoid};
+use crate::image::{DecodeOptions, DefectMask, read_mask};
+use crate::metrics::{PixelCurveBuilder, RankingCurve};
+use crate::preprocess::Geometry;
+use crate::score::{ScoreMap, SmoothUpsampler};
+use crate::settings::{Settings, Sizes};
+use crate::train::feature_cache::FeatureCache;
+use crate::train::observer::Observer;
+use crate::view::MAP_SIGMA;
+use crate::{Error, Result};
+
+/// The test pictures, and the best head so far.
+pub(super) struct Watcher<'a> {
+    inner: &'a dyn Observer,
+    every: u64,
+    cache: FeatureCache,
+    extractor: Extractor,
+    upsampler: SmoothUpsampler,
+    settings: &'a Settings,
+    /// Of each picture in the cache.
+    labels: Vec<Label>,
+    masks: Vec<Option<DefectMask>>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    looked_at: u64,
+    best: Option<Best>,
+}
+
+/// The best epoch.
+pub(super) struct Best {
+    pub epoch: u64,
+    pub head: Head,
+    merit: f64,
+}
+
+impl<'a> Watcher<'a> {
+    /// Reads the test pictures and caches their features.
+    ///
+    /// # Errors
+    /// No readable test picture, or settings with more than one view or head.
+    pub fn new(
+        test: &TestSet,
+        backbone: &Backbone,
+        settings: &'a Settings,
+        (every, cache_limit): (u64, u64),
+        inner: &'a dyn Observer,
+    ) -> Result<Self> {
+        let size = match &settings.sizes {
+            Sizes::Fixed(sizes) if sizes.len() == 1 && settings.folds == 1 => sizes[0],
+            _ => {
+                return Err(Error::caller(
+                    "oracle: expected one size and one head, whose epochs can be compared",
+                ));
+            }
+        };
+        let geometry = Geometry { fit: settings.fit, size };
+        let extractor = Extractor::new(
+            backbone,
+            geometry,
+            &settings.feature_layers,
+            settings.pooling,
+            settings.precision,
+        )?;
+        let decode =
+            DecodeOptions { apply_orientation: settings.apply_orientation, ..DecodeOptions::default() };
+        let paths: Vec<PathBuf> = test.samples.iter().map(|s| s.path.clone()).collect();
+        let (cache, _) = FeatureCache::fill(&paths, &[&extractor], None, &decode, cache_limit, None, inner)?;
+        let listed: Vec<&Sample> = (0..cache.pictures()).map(|p| &test.samples[cache.listed(p)]).collect();
+        let mask = |s: &&Sample| {
+            // One that cannot be used is named by the evaluation at the end.
+            let mask = s.mask.as_ref().and_then(|m| read_mask(m, &decode).ok());
+            mask.and_then(|m| geometry.apply_mask(&m).ok())
+        };
+        let masks = listed.par_iter().map(mask).collect();
+        let (h, w) = extractor.embedding().grid();
+        let upsampler = SmoothUpsampler::new(h, w, size.height, size.width, MAP_SIGMA)?;
+        let labels = listed.iter().map(|s| s.label).collect();
+        Ok(Self {
+            inner,
+            every,
+            cache,
+            extractor,
+            upsampler,
+            settings,
+            labels,
+            masks,
+            state: Mutex::default(),
+        })
+    }
+
+    /// The best epoch, and how many were looked at.
+    pub fn into_best(self) -> Option<(Best, u64)> {
+        let state = self.state.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        state.best.map(|best| (best, state.looked_at))
+    }
+
+    /// Image AUROC and pixel AUROC added, as far as there are any.
+    fn merit(&self, head: &Head) -> Result<f64> {
+        let grid = GridHead::new(&[head], self.extractor.embedding())?;
+        let judge = |pooled: &mut Vec<f32>, picture: usize| -> Result<(f32, ScoreMap)> {
+            self.cache.pooled(0, picture, pooled);
+            let logits = grid.logits(pooled, Threads::One);
+            let score = patches_score(&logits, self.settings.scoring) as f32;
+            let values: Vec<f32> = logits.into_iter().map(sigmoid).collect();
+            Ok((score, self.upsampler.apply(&values)?))
+        };
+        let judged = (0..self.cache.pictures()).into_par_iter().map_init(Vec::new, judge);
+        let judged = judged.collect::<Result<Vec<_>>>()?;
+        let positive: Vec<bool> = self.labels.iter().map(|l| *l == Label::Defective).collect();
+        let scores: Vec<f32> = judged.iter().map(|j| j.0).collect();
+        let image = RankingCurve::new(&scores, &positive)?.auroc().unwrap_or(0.0);
+        let mut pixels = PixelCurveBuilder::new();
+        for ((_, map), (mask, label)) in judged.iter().zip(self.masks.iter().zip(&self.labels)) {
+            match (mask, label) {
+                (Some(mask), _) => pixels.add(map, Some(mask))?,
+                (None, Label::Good) => pixels.add(map, None)?,
+                (None, Label::Defective) => {}
+            }
+        }
+        Ok(image + pixels.finish().ranking().auroc().unwrap_or(0.0))
+    }
+}
+
+impl Observer for Watcher<'_> {
+    fn begin(&self, stage: &str, total: u64, unit: &str) {
+        self.inner.begin(stage, total, unit);
+    }
+    fn advance(&self, pieces: u64) {
+        self.inner.advance(pieces);
+    }
+    fn end(&self) {
+        self.inner.end();
+    }
+    fn warn(&self, message: &str) {
+        self.inner.warn(message);
+    }
+    fn epoch(&self, epoch: u64, epochs: u64, head: &Head) -> Result<()> {
+        if !epoch.is_multiple_of(self.every) && epoch != epochs {
+            return Ok(());
+        }
+        let merit = self.merit(head)?;
+        let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        state.looked_at += 1;
+        if state.best.as_ref().is_none_or(|b| merit > b.merit) {
+            state.best = Some(Best { epoch, head: head.clone(), merit });
+        }
+        Ok(())
+    }
+    fn interrupted(&self) -> bool {
+        self.inner.interrupted()
+    }
+}

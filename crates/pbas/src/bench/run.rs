@@ -1,0 +1,232 @@
+//! One run: train on the good pictures of a category, then judge its test pictures.
+
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::Instant;
+
+use pbas_nn::linalg::Threads;
+use sha2::{Digest, Sha256};
+
+use super::folder::Folder;
+use super::machine::{Machine, forget_peak_memory, peak_memory};
+use super::oracle::Watcher;
+use super::plan::PlannedRun;
+use super::record::{Cost, GalleryPicture, Oracle, Program, Protocol, Reason, Record};
+use crate::backbone::{Backbone, hex};
+use crate::compare;
+use crate::dataset::Category;
+use crate::detector::{Detector, Model, Scratch, Verdict};
+use crate::eval::{EvalResult, SampleScore, evaluate, read_sample};
+use crate::report::gallery::tile;
+use crate::report::heatmap::ColourScale;
+use crate::train::observer::Observer;
+use crate::train::{TrainJob, Training, train};
+use crate::{Error, Result};
+
+/// Worst misses in the gallery of a run, and as many false rejects.
+const WORST: usize = 4;
+
+/// What all runs share.
+#[derive(Debug)]
+pub struct Job<'a> {
+    /// Frozen network.
+    pub backbone: &'a Backbone,
+    /// What may choose a model.
+    pub protocol: Protocol,
+    /// Epochs between two looks of the oracle.
+    pub oracle_every: u64,
+    /// Whether nearest neighbours give a second opinion.
+    pub baseline: bool,
+    /// Bytes of features that may stay in memory.
+    pub cache_limit: u64,
+    /// Folder for what goes beyond.
+    pub temp_dir: Option<&'a Path>,
+    /// Folder of the results, for pictures of the gallery.
+    pub output: &'a Path,
+    /// Runs side by side.
+    pub jobs: usize,
+    /// The program.
+    pub program: Program,
+}
+
+/// Does one run, on the threads of the current pool.
+///
+/// # Errors
+/// Those of training and evaluation, or an interrupt.
+pub fn run(job: &Job<'_>, planned: &PlannedRun<'_>, observer: &dyn Observer) -> Result<Record> {
+    if job.jobs == 1 {
+        forget_peak_memory();
+    }
+    let category = planned.category;
+    let heard = Heard { inner: observer, warnings: Mutex::default() };
+    let started = Instant::now();
+    let (training, best) = train_one(job, planned, &heard)?;
+    let train_seconds = started.elapsed().as_secs_f64();
+
+    let started = Instant::now();
+    let model = training.model;
+    let oracle = match best {
+        None => None,
+        Some((best, looked_at)) => {
+            let mut chosen: Model = model.clone();
+            chosen.views[0].heads[0] = best.head;
+            let result = evaluate(&Detector::new(chosen)?, &category.test, &heard, &mut |_| Ok(()))?;
+            Some(Oracle { epoch: best.epoch, looked_at, summary: result.summary })
+        }
+    };
+    let detector = Detector::new(model)?;
+    let mut result = evaluate(&detector, &category.test, &heard, &mut |_| Ok(()))?;
+    let evaluate_seconds = started.elapsed().as_secs_f64();
+    let started = Instant::now();
+    if job.baseline {
+        let opinion = compare::nearest(&detector, &category.good, &category.test, job.cache_limit, &heard)?;
+        result.compared.push(opinion);
+    }
+    let baseline_seconds = job.baseline.then(|| started.elapsed().as_secs_f64());
+    let first = planned.settings.seed == 0 && planned.variant == "base";
+    let gallery = if first { gallery(&detector, category, &result, job.output)? } else { Vec::new() };
+    let model = detector.model();
+    Ok(Record {
+        format: Record::FORMAT,
+        category: category.name.clone(),
+        variant: planned.variant.clone(),
+        seed: planned.settings.seed,
+        protocol: job.protocol,
+        listing: planned.listing.clone(),
+        data_sha256: data_digest(category),
+        train_pictures: model.provenance.pictures,
+        result,
+        oracle,
+        gallery,
+        warnings: heard.warnings.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner),
+        settings: model.settings.clone(),
+        backbone: model.backbone.info.clone(),
+        program: job.program.clone(),
+        machine: Machine::this(),
+        cost: Cost {
+            train_seconds,
+            evaluate_seconds,
+            baseline_seconds,
+            jobs: job.jobs,
+            threads: rayon::current_num_threads(),
+            peak_memory_bytes: peak_memory(),
+        },
+    })
+}
+
+type Chosen = Option<(super::oracle::Best, u64)>;
+
+fn train_one(job: &Job<'_>, planned: &PlannedRun<'_>, observer: &dyn Observer) -> Result<(Training, Chosen)> {
+    let train_job = TrainJob {
+        pictures: &planned.category.good,
+        backbone: job.backbone.clone(),
+        settings: planned.settings.clone(),
+        cache_limit: job.cache_limit,
+        temp_dir: job.temp_dir,
+        checkpoints: None,
+        resume: false,
+    };
+    if job.protocol == Protocol::Honest {
+        return Ok((train(train_job, observer)?, None));
+    }
+    let limits = (job.oracle_every, job.cache_limit);
+    let watcher = Watcher::new(&planned.category.test, job.backbone, &planned.settings, limits, observer)?;
+    let training = train(train_job, &watcher)?;
+    let best = watcher.into_best();
+    if best.is_none() {
+        return Err(Error::caller("protocol `paper`: expected a training in epochs, found one in steps"));
+    }
+    Ok((training, best))
+}
+
+/// SHA-256 over the SHA-256 of every readable file of a category. After training, since it opens the test pictures.
+fn data_digest(category: &Category) -> String {
+    let test = category.test.samples.iter().flat_map(|s| std::iter::once(&s.path).chain(&s.mask));
+    let mut all = Sha256::new();
+    for path in category.good.iter().chain(test) {
+        if let Ok(bytes) = std::fs::read(path) {
+            all.update(Sha256::digest(bytes));
+        }
+    }
+    hex(&all.finalize())
+}
+
+/// Draws the worst misses, the worst false rejects and a sample of each type.
+fn gallery(
+    detector: &Detector,
+    category: &Category,
+    result: &EvalResult,
+    output: &Path,
+) -> Result<Vec<GalleryPicture>> {
+    let scale = ColourScale::of_model(detector.model());
+    let mut drawn = Vec::new();
+    for (i, (reason, score)) in chosen(&result.samples).into_iter().enumerate() {
+        let Some(sample) = category.test.samples.iter().find(|s| s.name == score.path) else { continue };
+        let (picture, mask) = read_sample(sample, &detector.decode_options())?;
+        let prediction = detector.predict(&picture, &mut Scratch::default(), Threads::All)?;
+        let file = format!(
+            "{}-{i:02}.jpg",
+            crate::report::heatmap::file_name(&category.name).trim_end_matches(".png")
+        );
+        let jpeg = tile(&picture, &prediction, mask.ok().flatten().as_ref(), scale)?;
+        Folder::write_gallery(output, &file, &jpeg)?;
+        drawn.push(GalleryPicture {
+            reason,
+            path: score.path.clone(),
+            defect_type: score.defect_type.clone(),
+            image_score: score.image_score,
+            file,
+        });
+    }
+    Ok(drawn)
+}
+
+/// Which pictures a person should look at first.
+fn chosen(samples: &[SampleScore]) -> Vec<(Reason, &SampleScore)> {
+    let of = |good: bool, verdict: Verdict| {
+        let mut found: Vec<&SampleScore> =
+            samples.iter().filter(|s| (s.defect_type == "good") == good && s.verdict == verdict).collect();
+        found.sort_by(|a, b| a.rank_score.total_cmp(&b.rank_score));
+        found
+    };
+    let misses = of(false, Verdict::Normal);
+    let rejects = of(true, Verdict::Anomalous);
+    let caught = of(false, Verdict::Anomalous);
+    let mut types: Vec<&str> = caught.iter().map(|s| s.defect_type.as_str()).collect();
+    types.sort_unstable();
+    types.dedup();
+    let mut chosen: Vec<(Reason, &SampleScore)> =
+        misses.into_iter().take(WORST).map(|s| (Reason::Miss, s)).collect();
+    chosen.extend(rejects.into_iter().rev().take(WORST).map(|s| (Reason::FalseReject, s)));
+    for t in &types {
+        // The middle one of each type: neither the easiest nor the hardest.
+        let of_type: Vec<&SampleScore> = caught.iter().copied().filter(|s| s.defect_type == *t).collect();
+        chosen.push((Reason::Sample, of_type[of_type.len() / 2]));
+    }
+    chosen
+}
+
+/// Passes everything on and keeps the warnings.
+struct Heard<'a> {
+    inner: &'a dyn Observer,
+    warnings: Mutex<Vec<String>>,
+}
+
+impl Observer for Heard<'_> {
+    fn begin(&self, stage: &str, total: u64, unit: &str) {
+        self.inner.begin(stage, total, unit);
+    }
+    fn advance(&self, pieces: u64) {
+        self.inner.advance(pieces);
+    }
+    fn end(&self) {
+        self.inner.end();
+    }
+    fn warn(&self, message: &str) {
+        self.warnings.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(message.to_owned());
+        self.inner.warn(message);
+    }
+    fn interrupted(&self) -> bool {
+        self.inner.interrupted()
+    }
+}
