@@ -4,8 +4,8 @@
     cargo build --release -p pbas --example evidence
     python3 bench/fusion.py DATA_FOLDER EVIDENCE_FOLDER [--sets a,b] [--seeds 0,1,2] [--rows 2000] [--random]
 
-For each set and seed the example `evidence` trains once and writes the heads' logits and the features of every picture to EVIDENCE_FOLDER (kept, and used
-again); distances are computed here as `crates/pbas/src/neighbours` and `train/remember.rs` do: by fold, on the grid of the second feature layer, to a coreset
+For each set and seed the example `evidence` trains once and writes the heads' logits, with the first seed also the features of every picture, to EVIDENCE_FOLDER
+(kept, and used again); distances are computed here as `crates/pbas/src/neighbours` and `train/remember.rs` do: by fold, on the grid of the second feature layer, to a coreset
 of --rows patches over all folds (--random: to random ones). Needs numpy and Pillow. Test labels are seen here, by a person who chooses a rule for all sets;
 never by training.
 """
@@ -130,13 +130,13 @@ def masks(folder, pictures):
     return numpy.stack(found)
 
 
-def rules(about, tensor, rows, seed, pick_random, folder):
+def rules(about, tensor, pooled, rows, seed, pick_random, folder):
     pictures, sides = about["pictures"], [h for h, _ in about["sizes"]]
     fold = numpy.array([-1 if p.get("unseen_by") is None else p["unseen_by"] for p in pictures])
     test = numpy.array([p["split"] == "test" for p in pictures])
     labels, heads = numpy.array([p.get("label", 0) == 1 for p in pictures]), int(fold.max()) + 1
     logits = [tensor(f"logits.{v}") for v in range(len(sides))]
-    coarse = [distances(tensor(f"pooled.{v}"), side, fold, rows, 100 * seed + v, pick_random) for v, side in enumerate(sides)]
+    coarse = [distances(pooled(f"pooled.{v}"), side, fold, rows, 100 * seed + v, pick_random) for v, side in enumerate(sides)]
     near = []
     for d, l in zip(coarse, logits):
         a, b = (round(x.shape[1] ** 0.5) for x in (d, l))
@@ -159,7 +159,7 @@ def rules(about, tensor, rows, seed, pick_random, folder):
         return auroc(truth.ravel(), total.ravel())
 
     ways = {"heads alone": logits, "distance alone": near}
-    for weight in (0.5, 1, 1.5, 2, 3):
+    for weight in (0.5, 0.7, 1, 1.5, 3):
         ways[f"logit + {weight} distance"] = [l + weight * n for l, n in zip(logits, near)]
     return {name: (image(v), pixels(v) if truth is not None else None) for name, v in ways.items()}
 
@@ -176,15 +176,17 @@ def main():
     sets, table = sets_of(args.data, args.sets), {}
     args.evidence.mkdir(parents=True, exist_ok=True)
     for name in sets:
+        pooled = None
         for seed in map(int, args.seeds.split(",")):
-            path = args.evidence / f"{name}.{seed}.features.safetensors"
+            path = args.evidence / f"{name}.{seed}.safetensors"
             if not path.exists():
-                settings = json.dumps({"seed": seed, "features": True})
+                settings = json.dumps({"seed": seed, "features": pooled is None})
                 part = path.with_suffix(".part")
                 subprocess.run([EVIDENCE, args.data / name, part, settings], check=True)
                 part.rename(path)
             about, tensor = load(path)
-            for rule, found in rules(about, tensor, args.rows, seed, args.random, args.data / name).items():
+            pooled = pooled or tensor
+            for rule, found in rules(about, tensor, pooled, args.rows, seed, args.random, args.data / name).items():
                 table.setdefault(rule, {}).setdefault(name, []).append(found)
             print(f"{name}, seed {seed}", file=sys.stderr, flush=True)
 

@@ -5,7 +5,7 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{TRAIN_GOOD, folder, grey, pbas, set, train};
+use common::{folder, grey, pbas, set, train};
 use pbas::image::{DecodeOptions, read_rgb};
 use serde_json::Value;
 
@@ -48,7 +48,7 @@ fn outside_nothing_trains_and_nothing_scores() {
     let out = folder();
     let (mask, model) = (out.path().join("mask.png"), out.path().join("m.pbas"));
     left_half(&mask, SIDE, SIDE);
-    // At such a rate about half of the good pictures show a region.
+    // At such a rate about half of the good pictures show a region, and defective ones more often.
     let args = ["--roi", mask.to_str().unwrap(), "--size", "96,64", "--false-reject-rate", "0.5"];
     let run = pbas(
         &[&["train", set().to_str().unwrap(), "-o", model.to_str().unwrap()][..], &SHORT, &args].concat(),
@@ -190,14 +190,17 @@ fn the_part_is_found_on_a_plain_background_or_nothing_is_guessed() {
 #[test]
 fn small_regions_are_left_out_and_verdicts_stay() {
     let out = folder();
-    // At such a rate about half of the good pictures show a region.
+    // At such a rate about half of the good pictures show a region, and defective ones more often.
     let often = ["--false-reject-rate", "0.5"];
     let model = out.path().join("often.pbas");
     train(set(), &model, &often).code(0);
     let areas = |record: &Value| -> Vec<u64> {
         record["regions"].as_array().unwrap().iter().map(|r| r["area"].as_u64().unwrap()).collect()
     };
-    let pictures = (0..TRAIN_GOOD).map(|i| set().join(format!("train/good/{i:03}.png")));
+    let entries = |dir: PathBuf| std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path());
+    let mut pictures: Vec<PathBuf> = entries(set().join("test")).flat_map(entries).collect();
+    pictures.sort();
+    let pictures = pictures.into_iter();
     let mut all = pictures.map(|p| (predict(&model, &p, &[]), p));
     let (all, picture) = all.find(|(record, _)| !areas(record).is_empty()).expect("a picture with a region");
     let largest = areas(&all).into_iter().max().unwrap();

@@ -121,7 +121,7 @@ pub struct NeighbourSettings {
 impl Default for NeighbourSettings {
     /// The preset `fast` (docs/recipe.md).
     fn default() -> Self {
-        Self { rows: 2000, weight: 1.0 }
+        Self { rows: 2000, weight: 0.7 }
     }
 }
 
