@@ -38,8 +38,8 @@ pub struct Recipe {
     #[arg(long, value_enum)]
     pub fuse: Option<FuseName>,
     /// Numbers of the network's products, with float32 sums either way; the model keeps it, and is always run with it. `bf16` is faster
-    /// on processors with AVX512-BF16 and slower on others, which imitate it; `auto` is `bf16` on such a processor with the built-in network
-    /// and the fast preset, for which docs/results.md shows the same figures, otherwise `f32`
+    /// on processors with AVX512-BF16 and slower on others, which imitate it; `auto` is `f32` as long as `bf16` moves a figure of
+    /// docs/results.md by more than 0.001
     #[arg(long, value_enum, default_value = "f32")]
     pub precision: PrecisionName,
     /// Report no region of fewer pixels of the picture; scores and verdicts stay as they are [default: 0]
