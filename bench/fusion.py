@@ -9,9 +9,6 @@ For each set and seed the example `evidence` trains once and writes the heads' l
 of --rows patches over all folds (--random: to random ones). Needs numpy and Pillow. Test labels are seen here, by a person who chooses a rule for all sets;
 never by training.
 """
-import argparse
-import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -19,7 +16,7 @@ import numpy
 from PIL import Image
 
 from common import sets_of
-from recipes import EVIDENCE, auroc, highest, load, rarity
+from recipes import auroc, evidence, highest, load, parser_of, rarity
 
 CHANNELS = [40, 112, 192]  # Of the layers stride8, stride16 and stride32.
 POOL, UNIT_SAMPLE, PROJECTED = 50_000, 1_000, 64
@@ -165,25 +162,15 @@ def rules(about, tensor, pooled, rows, seed, pick_random, folder):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("evidence", type=Path)
-    parser.add_argument("--sets")
-    parser.add_argument("--seeds", default="0,1,2")
+    parser = parser_of(__doc__)
     parser.add_argument("--rows", type=int, default=2000)
     parser.add_argument("--random", action="store_true")
     args = parser.parse_args()
     sets, table = sets_of(args.data, args.sets), {}
-    args.evidence.mkdir(parents=True, exist_ok=True)
     for name in sets:
         pooled = None
         for seed in map(int, args.seeds.split(",")):
-            path = args.evidence / f"{name}.{seed}.safetensors"
-            if not path.exists():
-                settings = json.dumps({"seed": seed, "features": pooled is None})
-                part = path.with_suffix(".part")
-                subprocess.run([EVIDENCE, args.data / name, part, settings], check=True)
-                part.rename(path)
+            path = evidence(args.data, args.evidence, name, seed, {"features": pooled is None})
             about, tensor = load(path)
             pooled = pooled or tensor
             for rule, found in rules(about, tensor, pooled, args.rows, seed, args.random, args.data / name).items():

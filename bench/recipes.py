@@ -35,6 +35,27 @@ def load(path):
     return about, tensor
 
 
+def evidence(data, folder, name, seed, settings):
+    """The file of evidence of a set and seed; it is made where it is not there yet."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.{seed}.safetensors"
+    if not path.exists():
+        part = path.with_suffix(".part")
+        subprocess.run([EVIDENCE, data / name, part, json.dumps({**settings, "seed": seed})], check=True)
+        part.rename(path)
+    return path
+
+
+def parser_of(description):
+    """What the scripts that look at evidence are told."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("evidence", type=Path)
+    parser.add_argument("--sets")
+    parser.add_argument("--seeds", default="0,1,2")
+    return parser
+
+
 def auroc(positive, score):
     values, inverse, counts = numpy.unique(score, return_inverse=True, return_counts=True)
     rank = (numpy.cumsum(counts) - (counts - 1) / 2)[inverse]
@@ -110,24 +131,14 @@ def rules(about, views):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("evidence", type=Path)
-    parser.add_argument("--sets")
-    parser.add_argument("--seeds", default="0,1,2")
+    parser = parser_of(__doc__)
     parser.add_argument("--settings", default="{}", help="settings other than the default's, as JSON")
     args = parser.parse_args()
     sets = sets_of(args.data, args.sets)
-    args.evidence.mkdir(parents=True, exist_ok=True)
     table = {}
     for name in sets:
         for seed in args.seeds.split(","):
-            path = args.evidence / f"{name}.{seed}.safetensors"
-            if not path.exists():
-                settings = {**json.loads(args.settings), "seed": int(seed)}
-                part = path.with_suffix(".part")
-                subprocess.run([EVIDENCE, args.data / name, part, json.dumps(settings)], check=True)
-                part.rename(path)
+            path = evidence(args.data, args.evidence, name, int(seed), json.loads(args.settings))
             about, tensor = load(path)
             logits = [tensor(f"logits.{v}") for v in range(len(about["sizes"]))]
             for rule, value in rules(about, logits).items():

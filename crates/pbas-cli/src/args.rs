@@ -14,7 +14,7 @@ use pbas::export::{DEFAULT_OPSET, Input};
 use pbas::preprocess::InputSize;
 use pbas::settings::{Preset, Sizes};
 
-pub use backbone::{BackboneArgs, BackboneCommand, Fetch, Import};
+pub use backbone::{BackboneArgs, BackboneCommand, Fetch};
 pub use bench::{Bench, BenchCommand, BenchRun, Merge};
 pub use data::{Data, DataCommand, Inspect};
 pub use recipe::Recipe;

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
-use pbas::backbone::{Store, WeightFormat, check_name, known};
+use pbas::backbone::{Backbone, Imported, Store, WeightFormat, check_name, known};
 use pbas::train::observer::Observer;
 use pbas::{Error, ErrorKind, Result};
 use sha2::{Digest, Sha256};
@@ -16,7 +16,7 @@ use ureq::Agent;
 use ureq::tls::{RootCerts, TlsConfig};
 
 use crate::args::Fetch;
-use crate::output::{Printer, Status, bytes};
+use crate::output::{Printer, bytes};
 use crate::progress::Progress;
 
 /// A download that breaks off is begun again so often, from where it was.
@@ -28,11 +28,11 @@ const PIECE: u64 = 1 << 20;
 /// More than any backbone has.
 const MOST: u64 = 4 << 30;
 
-/// Runs the command.
+/// Downloads a backbone and puts it into the store.
 ///
 /// # Errors
 /// An unknown name, a server that refuses or is silent, a file that is not the expected one (it is deleted).
-pub fn run(store: &Store, args: &Fetch, printer: Printer) -> Result<Status> {
+pub fn run(store: &Store, args: &Fetch, printer: Printer) -> Result<(Imported, Backbone)> {
     check_name(&args.name)?;
     let known = known(&args.name);
     let url = args.from_url.as_deref().or(known.map(|k| k.url));
@@ -77,16 +77,7 @@ pub fn run(store: &Store, args: &Fetch, printer: Printer) -> Result<Status> {
     let licence = known.map(|k| k.licence);
     let (imported, backbone) = store.import(&part, Some(&args.name), format, (licence, args.force))?;
     fs::remove_file(&part).map_err(|e| Error::io("cannot delete", &part, e))?;
-    printer.say(&format!(
-        "{}: {} with {}, {} in {}\nuse it with: --backbone {}",
-        imported.name,
-        backbone.info.name,
-        backbone.feature_layers().join(", "),
-        bytes(imported.bytes),
-        imported.path.display(),
-        imported.name
-    ));
-    Ok(Status::Done)
+    Ok((imported, backbone))
 }
 
 /// Downloads into `part`, going on after what is there.

@@ -203,22 +203,7 @@ fn a_category_that_fails_is_reported_and_the_others_go_on() {
 fn the_paper_protocol_has_an_oracle_beside_the_last_epoch_and_a_baseline_on_request() {
     let dir = folder();
     let out = dir.path().join("out");
-    let more = [
-        "--protocol",
-        "paper",
-        "--baseline",
-        "patchcore",
-        "--size",
-        "64",
-        "--epochs",
-        "4",
-        "--hidden",
-        "16",
-        "--embed-dim",
-        "32",
-        "--categories",
-        "beta",
-    ];
+    let more = [&common::paper("4")[..], &["--categories", "beta"]].concat();
     let run = pbas(&arguments(data(), &out, &more)).code(0).says(&["oracle (epoch "]);
     assert!(run.stdout.contains("oracle image") && run.stdout.contains("nearest image"), "{run:#?}");
     let found = &results(&out)[0];

@@ -39,20 +39,7 @@ fn multiply(out: &Path, categories: usize, seeds: usize) {
 fn one_page_has_everything_and_loads_nothing() {
     let dir = folder();
     let out = dir.path().join("out");
-    let more = [
-        "--protocol",
-        "paper",
-        "--baseline",
-        "patchcore",
-        "--size",
-        "64",
-        "--epochs",
-        "3",
-        "--hidden",
-        "16",
-        "--embed-dim",
-        "32",
-    ];
+    let more = common::paper("3");
     results(&out, &more);
     let shown = out.display().to_string();
     pbas(&["report", &shown, "--title", "Parts & <more>"]).code(0).says(&["page: ", "report: ", "table: "]);

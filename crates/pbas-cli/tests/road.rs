@@ -257,4 +257,5 @@ fn wrong_usage_is_refused_with_the_range() {
     refuse(&["--fit", "crop", "--size", "64,32"], "expected one size");
     refuse(&["--preset", "paper", "--size", "auto", "--fit", "pad"], "the paper preset looks at one size");
     refuse(&["--preset", "paper", "--size", "64,32", "--fit", "pad"], "sizes: expected one");
+    refuse(&["--preset", "paper", "--fuse", "nearest"], "`--fuse`: expected `none`");
 }

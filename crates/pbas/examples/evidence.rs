@@ -21,7 +21,7 @@ use pbas::doctor::features::whole_picture;
 use pbas::features::{ExtractScratch, Extractor};
 use pbas::head::GridHead;
 use pbas::image::{DecodeOptions, dimensions, read_rgb};
-use pbas::preprocess::{Geometry, InputSize};
+use pbas::preprocess::InputSize;
 use pbas::settings::{Preset, Settings, Sizes};
 use pbas::train::{TrainJob, observer::Silent, train};
 use pbas_nn::linalg::Threads;
@@ -71,14 +71,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
     let mut sizes = Vec::new();
     for (v, view) in model.views.iter().enumerate() {
-        let geometry = Geometry { fit: settings.fit, size: view.size };
-        let extractor = Extractor::new(
-            &backbone,
-            geometry,
-            &settings.feature_layers,
-            settings.pooling,
-            settings.precision,
-        )?;
+        let extractor = Extractor::for_view(&backbone, view.size, settings)?;
         let head = GridHead::new(&view.heads.iter().collect::<Vec<_>>(), extractor.embedding())?;
         let one = |path: &&PathBuf| -> Result<Evidence, pbas::Error> {
             let picture = read_rgb(path, &DecodeOptions::default())?;

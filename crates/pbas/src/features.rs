@@ -9,7 +9,8 @@ use pbas_nn::linalg::Threads;
 use crate::backbone::Backbone;
 use crate::image::Rgb8;
 use crate::patch::{PatchEmbedding, Pooling};
-use crate::preprocess::{Geometry, Normalization, Placement};
+use crate::preprocess::{Geometry, InputSize, Normalization, Placement};
+use crate::settings::Settings;
 use crate::{Error, Result};
 
 /// The frozen part of a view: everything from pixels to pooled features.
@@ -45,6 +46,15 @@ impl Extractor {
         let plan = Plan::new(graph, geometry.size.height, geometry.size.width, precision)?;
         let embedding = PatchEmbedding::new(&plan.output_shapes().collect::<Vec<_>>(), pooling)?;
         Ok(Self { geometry, normalization: backbone.info.normalization, plan, embedding })
+    }
+
+    /// As [`Extractor::new`], for a view of `size` pixels with the settings of a model.
+    ///
+    /// # Errors
+    /// As [`Extractor::new`].
+    pub fn for_view(backbone: &Backbone, size: InputSize, settings: &Settings) -> Result<Self> {
+        let geometry = Geometry { fit: settings.fit, size };
+        Self::new(backbone, geometry, &settings.feature_layers, settings.pooling, settings.precision)
     }
 
     /// How pooled features become patch features.

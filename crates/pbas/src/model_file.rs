@@ -509,9 +509,7 @@ fn self_test(model: &Model) -> Result<Vec<f64>> {
             return Err(Error::input(format!("heads: expected {} entries a feature", features.dim)));
         }
         let mut logits: Vec<Vec<f32>> = view.heads.iter().map(|h| h.logits(&features.data)).collect();
-        if let Some(neighbours) = &view.neighbours {
-            let weight = model.settings.neighbours.map_or(0.0, |n| n.weight);
-            let runner = NeighbourRunner::new(neighbours, weight, &embedding)?;
+        if let Some(runner) = NeighbourRunner::of_view(view, &model.settings, &embedding)? {
             for (head, logits) in logits.iter_mut().enumerate() {
                 runner.add_to_head(logits, &pooled, head, Threads::One);
             }

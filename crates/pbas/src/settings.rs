@@ -293,8 +293,11 @@ impl Settings {
         if let Some(n) = &self.neighbours {
             need((16..=100_000).contains(&n.rows), "remembered patches", "16 to 100000", &n.rows)?;
             need((0.0..=100.0).contains(&n.weight), "weight of distances", "0 to 100", &n.weight)?;
-            let sigmoid = self.scoring == Scoring::Sigmoid;
-            need(!sigmoid, "fusion", "none with the paper preset's scoring", &n.rows)?;
+            if self.scoring == Scoring::Sigmoid {
+                return Err(Error::caller(
+                    "`--fuse`: expected `none` with the paper preset's scoring, found `nearest`",
+                ));
+            }
         }
         if let Sizes::Fixed(sizes) = &self.sizes {
             need((1..=8).contains(&sizes.len()), "sizes", "1 to 8 of them", &sizes.len())?;

@@ -74,14 +74,8 @@ impl ViewRunner {
     /// A size or feature layer that the backbone cannot serve, heads for features of another length, or a region of interest in
     /// which no patch lies.
     pub fn new(backbone: &Backbone, view: &View, settings: &Settings, map_size: InputSize) -> Result<Self> {
-        let geometry = Geometry { fit: settings.fit, size: view.size };
-        let extractor = Extractor::new(
-            backbone,
-            geometry,
-            &settings.feature_layers,
-            settings.pooling,
-            settings.precision,
-        )?;
+        let extractor = Extractor::for_view(backbone, view.size, settings)?;
+        let geometry = extractor.geometry();
         let dim = extractor.embedding().dim();
         if view.scales.len() != view.heads.len() {
             return Err(Error::input(format!("view {}: expected one scale a head", view.size.width)));
@@ -90,10 +84,7 @@ impl ViewRunner {
             return Err(Error::input(format!("view {}: expected heads for {dim} features", view.size.width)));
         }
         let head = GridHead::new(&view.heads.iter().collect::<Vec<_>>(), extractor.embedding())?;
-        let weight = settings.neighbours.map_or(0.0, |n| n.weight);
-        let neighbours =
-            view.neighbours.as_ref().map(|n| NeighbourRunner::new(n, weight, extractor.embedding()));
-        let neighbours = neighbours.transpose()?;
+        let neighbours = NeighbourRunner::of_view(view, settings, extractor.embedding())?;
         let (h, w) = extractor.embedding().grid();
         // The Gaussian is 4 pixels wide at the view's own size; on the map of a larger view it is as much wider.
         let weight = view.size.width as f64 / map_size.width as f64;

@@ -124,36 +124,3 @@ fn sensitivity_takes_equal_scores_together() {
     assert_eq!(RankingCurve::new(&scores, &reversed).unwrap().recall_at(0.0), Some(0.0), "the best is good");
     assert_eq!(RankingCurve::new(&scores, &[true; 6]).unwrap().recall_at(0.0), None);
 }
-
-/// Takes about a gigabyte and half a minute: run it by name with `--ignored`.
-#[test]
-#[ignore = "large"]
-fn a_hundred_million_pixels_fit_into_two_gigabytes() {
-    const LARGE: usize = 1024;
-    let mut rng = ChaCha8Rng::seed_from_u64(3);
-    let mut builder = pbas::metrics::PixelCurveBuilder::new();
-    let mut data = vec![0; LARGE * LARGE];
-    data[5000..9000].fill(1);
-    let mask = DefectMask { width: LARGE, height: LARGE, data };
-    let started = std::time::Instant::now();
-    for i in 0..100 {
-        let values = (0..LARGE * LARGE).map(|_| rng.random()).collect();
-        builder
-            .add(&ScoreMap { width: LARGE, height: LARGE, values }, (i % 2 == 1).then_some(&mask))
-            .unwrap();
-    }
-    let (added, started) = (started.elapsed(), std::time::Instant::now());
-    let curve = builder.finish();
-    let figures = (
-        curve.ranking().auroc(),
-        curve.ranking().average_precision(),
-        curve.ranking().f1_max(),
-        curve.aupro(0.3),
-        curve.aupimo(),
-    );
-    println!("added in {added:?}, sorted and measured in {:?}: {figures:?}", started.elapsed());
-    if let Some(peak) = pbas::bench::peak_memory() {
-        assert!(peak < 2_000_000_000, "{peak} bytes");
-        println!("{peak} bytes");
-    }
-}

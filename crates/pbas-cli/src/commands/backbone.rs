@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use pbas::backbone::{EMBEDDED_NAME, KNOWN, Store, WeightFormat};
+use pbas::backbone::{Backbone, EMBEDDED_NAME, Imported, KNOWN, Store, WeightFormat};
 use pbas::{Error, ErrorKind, Result};
 use serde_json::json;
 
-use crate::args::{BackboneArgs, BackboneCommand, Import};
+use crate::args::{BackboneArgs, BackboneCommand};
 use crate::output::{Printer, Status, Table, bytes, data};
 
 /// Runs the command.
@@ -17,8 +17,12 @@ pub fn run(args: &BackboneArgs, printer: Printer) -> Result<Status> {
     let store = store(args.store.clone())?;
     match &args.command {
         BackboneCommand::List(list) => show(&store, list.json),
-        BackboneCommand::Import(import) => take(&store, import, printer),
-        BackboneCommand::Fetch(fetch) => crate::fetch::run(&store, fetch, printer),
+        BackboneCommand::Import(import) => {
+            let format = WeightFormat::from(import.format);
+            let kept = store.import(&import.file, import.name.as_deref(), format, (None, import.force))?;
+            Ok(say_kept(&kept, printer))
+        }
+        BackboneCommand::Fetch(fetch) => Ok(say_kept(&crate::fetch::run(&store, fetch, printer)?, printer)),
     }
 }
 
@@ -71,9 +75,8 @@ fn show(store: &Store, as_json: bool) -> Result<Status> {
     Ok(Status::Done)
 }
 
-fn take(store: &Store, args: &Import, printer: Printer) -> Result<Status> {
-    let format = WeightFormat::from(args.format);
-    let (imported, backbone) = store.import(&args.file, args.name.as_deref(), format, (None, args.force))?;
+/// Says what was put into the store, and how to use it.
+fn say_kept((imported, backbone): &(Imported, Backbone), printer: Printer) -> Status {
     printer.say(&format!(
         "{}: {} with {}, {} in {}\nuse it with: --backbone {}",
         imported.name,
@@ -83,5 +86,5 @@ fn take(store: &Store, args: &Import, printer: Printer) -> Result<Status> {
         imported.path.display(),
         imported.name
     ));
-    Ok(Status::Done)
+    Status::Done
 }

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use indicatif::MultiProgress;
-use pbas::bench::{self, Config, Folder, Job, PlannedRun, Program, Protocol, Record};
+use pbas::bench::{self, Config, Digests, Folder, Job, PlannedRun, Program, Protocol, Record};
 use pbas::dataset::{DataSet, open};
 use pbas::error::chain;
 use pbas::settings::Length;
@@ -106,6 +106,7 @@ fn run_all(
             version: env!("CARGO_PKG_VERSION").into(),
             commit: option_env!("PBAS_COMMIT").map(String::from),
         },
+        digests: Digests::default(),
     };
     let failed = work(&job, todo.into(), &mut folder, threads, printer)?;
     data(table(&set, &folder, protocol).as_bytes())?;

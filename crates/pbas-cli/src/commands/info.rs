@@ -8,7 +8,7 @@ use pbas::features::Extractor;
 use pbas::model_file;
 use pbas::neighbours::Bank;
 use pbas::patch::Pooling;
-use pbas::preprocess::{Fit, Geometry};
+use pbas::preprocess::Fit;
 use pbas::roi::Roi;
 use pbas::settings::{Batch, CenterRule, Length, Preset, Scoring};
 use pbas::words::{counted, percent};
@@ -77,9 +77,7 @@ struct ViewFacts {
 
 fn views(model: &Model) -> Result<Vec<ViewFacts>> {
     let facts = model.views.iter().map(|view| {
-        let s = &model.settings;
-        let geometry = Geometry { fit: s.fit, size: view.size };
-        let extractor = Extractor::new(&model.backbone, geometry, &s.feature_layers, s.pooling, s.precision)?;
+        let extractor = Extractor::for_view(&model.backbone, view.size, &model.settings)?;
         Ok(ViewFacts {
             width: view.size.width,
             height: view.size.height,

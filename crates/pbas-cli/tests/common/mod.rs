@@ -111,6 +111,12 @@ fn shared() -> &'static Path {
     })
 }
 
+/// Options of a benchmark in the published protocol, small, with its baseline.
+pub fn paper(epochs: &str) -> Vec<&str> {
+    let small = ["--size", "64", "--hidden", "16", "--embed-dim", "32", "--epochs", epochs];
+    [&["--protocol", "paper", "--baseline", "patchcore"], &small[..]].concat()
+}
+
 /// A small set in the MVTec layout: [`TRAIN_GOOD`] good pictures; a test of 3 good, 2 scratched and 2 dented ones with
 /// masks.
 pub fn set() -> &'static Path {

@@ -284,24 +284,24 @@ pub(crate) fn product(
     // laid out for its set, which is only made for processors that have it.
     unsafe {
         if packed.pairs {
-            packed.isa.run_pairs(AllTiles::<Pairs> {
+            packed.isa.run_pairs(AllTiles {
                 packed,
                 panels,
                 left,
                 out,
                 rows,
                 finish,
-                terms: PhantomData,
+                terms: PhantomData::<Pairs>,
             });
         } else {
-            packed.isa.run(AllTiles::<Single> {
+            packed.isa.run(AllTiles {
                 packed,
                 panels,
                 left,
                 out,
                 rows,
                 finish,
-                terms: PhantomData,
+                terms: PhantomData::<Single>,
             });
         }
     }

@@ -79,9 +79,6 @@ impl Folder {
         let mut folder =
             Self { dir: dir.to_owned(), results, len: whole as u64, records, repaired: None, _lock: lock };
         if let Some(what) = repaired {
-            if whole > text.len() {
-                unreachable!("whole lines are a part of the text");
-            }
             folder.results.set_len(whole as u64).map_err(|e| Error::io("cannot repair", &path, e))?;
             folder.repaired = Some(what);
         }

@@ -19,4 +19,4 @@ pub use machine::{Machine, forget_peak_memory, peak_memory};
 pub use merge::{Merged, merge};
 pub use plan::{PlannedRun, listing_digest, plan};
 pub use record::{Cost, GalleryPicture, Oracle, Program, Protocol, Reason, Record};
-pub use run::{Job, run};
+pub use run::{Digests, Job, run};

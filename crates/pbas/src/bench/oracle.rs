@@ -15,7 +15,6 @@ use crate::features::Extractor;
 use crate::head::{GridHead, Head, sigmoid};
 use crate::image::{DecodeOptions, DefectMask, read_mask};
 use crate::metrics::{PixelCurveBuilder, RankingCurve};
-use crate::preprocess::Geometry;
 use crate::score::{ScoreMap, SmoothUpsampler};
 use crate::settings::{Settings, Sizes};
 use crate::train::feature_cache::FeatureCache;
@@ -70,14 +69,8 @@ impl<'a> Watcher<'a> {
                 ));
             }
         };
-        let geometry = Geometry { fit: settings.fit, size };
-        let extractor = Extractor::new(
-            backbone,
-            geometry,
-            &settings.feature_layers,
-            settings.pooling,
-            settings.precision,
-        )?;
+        let extractor = Extractor::for_view(backbone, size, settings)?;
+        let geometry = extractor.geometry();
         let decode =
             DecodeOptions { apply_orientation: settings.apply_orientation, ..DecodeOptions::default() };
         let paths: Vec<PathBuf> = test.samples.iter().map(|s| s.path.clone()).collect();
@@ -139,17 +132,8 @@ impl<'a> Watcher<'a> {
 }
 
 impl Observer for Watcher<'_> {
-    fn begin(&self, stage: &str, total: u64, unit: &str) {
-        self.inner.begin(stage, total, unit);
-    }
-    fn advance(&self, pieces: u64) {
-        self.inner.advance(pieces);
-    }
-    fn end(&self) {
-        self.inner.end();
-    }
-    fn warn(&self, message: &str) {
-        self.inner.warn(message);
+    fn inner(&self) -> Option<&dyn Observer> {
+        Some(self.inner)
     }
     fn epoch(&self, epoch: u64, epochs: u64, head: &Head) -> Result<()> {
         if !epoch.is_multiple_of(self.every) && epoch != epochs {
@@ -162,8 +146,5 @@ impl Observer for Watcher<'_> {
             state.best = Some(Best { epoch, head: head.clone(), merit });
         }
         Ok(())
-    }
-    fn interrupted(&self) -> bool {
-        self.inner.interrupted()
     }
 }

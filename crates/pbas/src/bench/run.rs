@@ -1,5 +1,6 @@
 //! One run: train on the good pictures of a category, then judge its test pictures.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Mutex;
 use std::time::Instant;
@@ -47,6 +48,21 @@ pub struct Job<'a> {
     pub jobs: usize,
     /// The program.
     pub program: Program,
+    /// Digests of categories that a run has read; begins empty.
+    pub digests: Digests,
+}
+
+/// Digest of the data of each category, by the digest of its listing: all runs of a category share it.
+#[derive(Debug, Default)]
+pub struct Digests(Mutex<BTreeMap<(String, String), String>>);
+
+impl Digests {
+    /// That of a category; its files are read when it is first asked for, and never before a model is finished.
+    fn of(&self, planned: &PlannedRun<'_>) -> String {
+        let mut known = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let key = (planned.category.name.clone(), planned.listing.clone());
+        known.entry(key).or_insert_with(|| data_digest(planned.category)).clone()
+    }
 }
 
 /// Does one run, on the threads of the current pool.
@@ -93,7 +109,7 @@ pub fn run(job: &Job<'_>, planned: &PlannedRun<'_>, observer: &dyn Observer) -> 
         seed: planned.settings.seed,
         protocol: job.protocol,
         listing: planned.listing.clone(),
-        data_sha256: data_digest(category),
+        data_sha256: job.digests.of(planned),
         train_pictures: model.provenance.pictures,
         result,
         oracle,
@@ -213,20 +229,11 @@ struct Heard<'a> {
 }
 
 impl Observer for Heard<'_> {
-    fn begin(&self, stage: &str, total: u64, unit: &str) {
-        self.inner.begin(stage, total, unit);
-    }
-    fn advance(&self, pieces: u64) {
-        self.inner.advance(pieces);
-    }
-    fn end(&self) {
-        self.inner.end();
+    fn inner(&self) -> Option<&dyn Observer> {
+        Some(self.inner)
     }
     fn warn(&self, message: &str) {
         self.warnings.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(message.to_owned());
         self.inner.warn(message);
-    }
-    fn interrupted(&self) -> bool {
-        self.inner.interrupted()
     }
 }

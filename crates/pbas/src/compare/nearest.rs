@@ -15,7 +15,7 @@ use rayon::prelude::*;
 use crate::Result;
 use crate::detector::{Detector, mean_map};
 use crate::features::{ExtractScratch, Extractor};
-use crate::head::{FeatureScale, ScaleSums};
+use crate::head::FeatureScale;
 use crate::image::Rgb8;
 use crate::neighbours::{PackedBank, coreset};
 use crate::score::{ScoreMap, top_share_mean};
@@ -117,7 +117,7 @@ impl Coreset {
     fn of(cache: &FeatureCache, view: usize, standardize: bool, rng: &mut ChaCha8Rng) -> Result<Self> {
         let dim = cache.embedding(view).dim();
         let mut pool = random_patches(cache, view, rng);
-        let scale = standardize.then(|| scale_of(&pool, dim));
+        let scale = standardize.then(|| FeatureScale::of_rows(&pool, dim));
         if let Some(scale) = &scale {
             scale.apply(&mut pool);
         }
@@ -155,10 +155,4 @@ fn random_patches(cache: &FeatureCache, view: usize, rng: &mut ChaCha8Rng) -> Ve
         cache.gather(view, picture, position, row, scratch);
     });
     rows
-}
-
-fn scale_of(rows: &[f32], dim: usize) -> FeatureScale {
-    let mut sums = ScaleSums::new(dim);
-    rows.chunks_exact(dim).for_each(|row| sums.add(row));
-    sums.scale()
 }

@@ -16,7 +16,7 @@ use crate::backbone::Backbone;
 use crate::features::{ExtractScratch, Extractor};
 use crate::head::Head;
 use crate::image::Rgb8;
-use crate::preprocess::{Geometry, InputSize};
+use crate::preprocess::InputSize;
 use crate::settings::{Batch, CenterRule, Length, Settings, Sizes, auto_sizes};
 use crate::train::centers::Centers;
 use crate::train::step::{BatchCenters, HeadTrainer, Rates};
@@ -103,14 +103,7 @@ pub fn estimate(
     let (mut cache, mut head_seconds) = (0u64, 0.0);
     let mut speed = None::<(usize, f64)>;
     for &size in &sizes {
-        let geometry = Geometry { fit: settings.fit, size };
-        let extractor = Extractor::new(
-            backbone,
-            geometry,
-            &settings.feature_layers,
-            settings.pooling,
-            settings.precision,
-        )?;
+        let extractor = Extractor::for_view(backbone, size, settings)?;
         let mut scratch = ExtractScratch::default();
         let mut fastest = f64::INFINITY;
         // The first one pays for the buffers: unless it is the only one, the fastest is another.

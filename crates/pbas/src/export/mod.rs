@@ -5,6 +5,7 @@
 
 mod backbone;
 mod neighbours;
+mod resample;
 mod resize;
 mod score;
 mod view;

@@ -1,9 +1,8 @@
 //! Distances to remembered patches as ONNX nodes (as `neighbours/runner.rs` computes them).
 
-use pbas_nn::weights::Weights;
-
-use super::view::{Pooled, convolution, pooled_entries, transposed};
-use crate::neighbours::{Bank, Blend, Neighbours, may_look};
+use super::resample::resample;
+use super::view::{Pooled, convolution, pooled_entries};
+use crate::neighbours::{Bank, Neighbours, may_look, minus_half_square};
 use crate::onnx::{Attribute, GraphBuilder, Value};
 use crate::view::ViewRunner;
 
@@ -56,12 +55,9 @@ fn distance(b: &mut GraphBuilder, bank: &Bank, features: &Value) -> Value {
     let inverse = b.floats("bank.scale", &[1, dim, 1, 1], &inverse);
     let centred = b.node("centred", "Sub", &[features, &mean], &[]);
     let scaled = b.node("scaled", "Mul", &[&centred, &inverse], &[]);
-    let (rows, half): (&Weights, Vec<f32>) = (
-        &bank.rows,
-        bank.rows.chunks_exact(dim).map(|r| -0.5 * r.iter().map(|v| v * v).sum::<f32>()).collect(),
-    );
+    let half: Vec<f32> = bank.rows.chunks_exact(dim).map(minus_half_square).collect();
     let half = b.floats("bank.half", &[bank.count()], &half);
-    let rows = b.floats("bank.rows", &[bank.count(), dim, 1, 1], rows);
+    let rows = b.floats("bank.rows", &[bank.count(), dim, 1, 1], &bank.rows);
     let products = convolution(b, "products", &scaled, &rows, Some(&half), 1, 0);
     let axis = b.ints("channels", &[1], &[1]);
     let keep = [("keepdims", Attribute::Int(1))];
@@ -73,32 +69,4 @@ fn distance(b: &mut GraphBuilder, bank: &Bank, features: &Value) -> Value {
     let squared = b.node("squared", "Sub", &[&length, &twice], &[]);
     let squared = b.node("at_least_0", "Relu", &[&squared], &[]);
     b.node("distance", "Sqrt", &[&squared], &[])
-}
-
-/// `[batch, channels, height, width]` with its rows and columns blended, as two matrix products.
-fn resample(
-    b: &mut GraphBuilder,
-    map: &Value,
-    (height, rows): (usize, &[Blend]),
-    (width, columns): (usize, &[Blend]),
-) -> Value {
-    let same = |blends: &[Blend], sources: usize| {
-        blends.len() == sources && blends.iter().enumerate().all(|(i, b)| b.first == i && b.weights == [1.0])
-    };
-    if same(rows, height) && same(columns, width) {
-        return map.clone();
-    }
-    let wide = b.floats("columns", &[width, columns.len()], &transposed(&dense(columns, width), width));
-    let high = b.floats("rows", &[rows.len(), height], &dense(rows, height));
-    let wider = b.node("across", "MatMul", &[map, &wide], &[]);
-    b.node("resampled", "MatMul", &[&high, &wider], &[])
-}
-
-/// The matrix of a resampling, `[targets, sources]`.
-fn dense(blends: &[Blend], sources: usize) -> Vec<f32> {
-    let mut dense = vec![0.0; blends.len() * sources];
-    for (row, blend) in dense.chunks_exact_mut(sources).zip(blends) {
-        row[blend.first..][..blend.weights.len()].copy_from_slice(&blend.weights);
-    }
-    dense
 }

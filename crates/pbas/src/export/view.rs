@@ -4,10 +4,12 @@ use std::borrow::Cow;
 
 use super::backbone::Network;
 use super::neighbours::add_distances;
+use super::resample::{resample, transposed};
 use crate::Result;
 use crate::head::{FoldedHead, LEAKY_SLOPE};
+use crate::neighbours::Blend;
 use crate::onnx::{Attribute, GraphBuilder, Value};
-use crate::patch::{LayerPart, Tap};
+use crate::patch::LayerPart;
 use crate::preprocess::Normalization;
 use crate::score::top_count;
 use crate::settings::Scoring;
@@ -71,10 +73,10 @@ fn normalize(b: &mut GraphBuilder, n: &Normalization, picture: &Value) -> Value 
 /// resolution, its hidden values are brought to the finest grid and added (as [`crate::head::GridHead`] does).
 fn logits(b: &mut GraphBuilder, runner: &ViewRunner, folded: &FoldedHead, pooled: &[Pooled]) -> Value {
     let embedding = runner.embedding();
-    let (rows, columns) = embedding.grid();
+    let grid = embedding.grid();
     let units = folded.heads * folded.hidden;
     // Belongs to the sum, so one layer alone carries it: one that is not enlarged.
-    let finest = embedding.parts().position(|p| p.positions == rows * columns);
+    let finest = embedding.parts().position(|p| p.positions == grid.0 * grid.1);
     let mut sum: Option<Value> = None;
     for (layer, (part, pooled)) in embedding.parts().zip(pooled).enumerate() {
         let weight = folded.weight.chunks_exact(folded.dim);
@@ -82,7 +84,9 @@ fn logits(b: &mut GraphBuilder, runner: &ViewRunner, folded: &FoldedHead, pooled
             weight.flat_map(|row| &row[part.first..part.first + part.entries]).copied().collect();
         let bias = (finest == Some(layer)).then(|| b.floats("heads.bias", &[units], &folded.bias));
         let hidden = pooled.affine(b, "hidden", "heads.weight", &weight, bias.as_ref());
-        let hidden = enlarge(b, &hidden, &part, rows, columns);
+        let [down, across] =
+            [part.rows, part.columns].map(|taps| taps.iter().copied().map(Blend::from).collect::<Vec<_>>());
+        let hidden = resample(b, &hidden, (part.positions / part.width, &down), (part.width, &across));
         sum = Some(match sum {
             None => hidden,
             Some(sum) => b.node("hidden_sum", "Add", &[&sum, &hidden], &[]),
@@ -246,37 +250,6 @@ pub(super) fn convolution(
     let attributes = [("group", Attribute::Int(groups as i64)), ("pads", Attribute::Ints(&pads))];
     let inputs: Vec<&Value> = [map, weight].into_iter().chain(bias).collect();
     b.node(hint, "Conv", &inputs, &attributes)
-}
-
-/// Hidden values of a layer, `[batch, units, its rows, its columns]`, on the finest grid, as two matrix products.
-fn enlarge(b: &mut GraphBuilder, hidden: &Value, part: &LayerPart<'_>, rows: usize, columns: usize) -> Value {
-    let height = part.positions / part.width;
-    if (height, part.width) == (rows, columns) {
-        return hidden.clone();
-    }
-    let wide = b.floats(
-        "columns",
-        &[part.width, columns],
-        &transposed(&matrix(part.columns, part.width), part.width),
-    );
-    let high = b.floats("rows", &[rows, height], &matrix(part.rows, height));
-    let wider = b.node("wider", "MatMul", &[hidden, &wide], &[]);
-    b.node("enlarged", "MatMul", &[&high, &wider], &[])
-}
-
-/// The matrix of a resampling, `[taps, sources]`.
-fn matrix(taps: &[Tap], sources: usize) -> Vec<f32> {
-    let mut dense = vec![0.0; taps.len() * sources];
-    for (row, tap) in dense.chunks_exact_mut(sources).zip(taps) {
-        row[tap.low] += 1.0 - tap.t;
-        row[tap.high] += tap.t;
-    }
-    dense
-}
-
-/// `[rows, columns]` -> `[columns, rows]`.
-pub(super) fn transposed(matrix: &[f32], columns: usize) -> Vec<f32> {
-    (0..columns).flat_map(|c| matrix.iter().skip(c).step_by(columns)).copied().collect()
 }
 
 /// The mean of each head's highest patch logits (with the published scoring the highest), times the view's weight, `[batch, heads]`.

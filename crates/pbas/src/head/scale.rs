@@ -10,6 +10,14 @@ pub struct FeatureScale {
 }
 
 impl FeatureScale {
+    /// The scale of patch features `[n, dim]`.
+    #[must_use]
+    pub fn of_rows(rows: &[f32], dim: usize) -> Self {
+        let mut sums = ScaleSums::new(dim);
+        rows.chunks_exact(dim).for_each(|row| sums.add(row));
+        sums.scale()
+    }
+
     /// Brings patch features `[n, dim]` to mean 0 and deviation 1.
     pub fn apply(&self, features: &mut [f32]) {
         for row in features.chunks_exact_mut(self.mean.len()) {

@@ -27,8 +27,7 @@ impl PackedBank {
     /// # Errors
     /// An instruction set was asked for that this processor lacks.
     pub fn new(rows: &[f32], dim: usize) -> Result<Self> {
-        let bias: Vec<f32> =
-            rows.chunks_exact(dim).map(|r| -0.5 * r.iter().map(|v| v * v).sum::<f32>()).collect();
+        let bias: Vec<f32> = rows.chunks_exact(dim).map(minus_half_square).collect();
         Ok(Self { dim, count: bias.len(), rows: Arc::new(PackedMatrix::new(rows, &bias, dim)?) })
     }
 
@@ -56,6 +55,11 @@ impl PackedBank {
         }
         out
     }
+}
+
+/// What is added to a row's product with `x`, so that the largest is that of the nearest row.
+pub(crate) fn minus_half_square(row: &[f32]) -> f32 {
+    -0.5 * row.iter().map(|v| v * v).sum::<f32>()
 }
 
 #[inline(always)]

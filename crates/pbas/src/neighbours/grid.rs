@@ -1,7 +1,7 @@
 //! Patch features on a coarser grid than the heads': distances vary slowly over a picture, and a quarter of the positions costs a quarter of the
 //! products.
 
-use crate::patch::{PatchEmbedding, taps};
+use crate::patch::{PatchEmbedding, Tap, taps};
 
 /// The grid of the second-finest feature layer (of the finest, if there is no other), and how every layer's pooled values are brought to
 /// it: finer ones as means over the cells, coarser ones bilinearly.
@@ -94,14 +94,14 @@ pub(crate) fn blends(source: usize, target: usize) -> Vec<Blend> {
         };
         return (0..target).map(mean).collect();
     }
-    let of_tap = |t: crate::patch::Tap| {
-        if t.t == 0.0 || t.low == t.high {
-            Blend { first: t.low, weights: vec![1.0] }
-        } else {
-            Blend { first: t.low, weights: vec![1.0 - t.t, t.t] }
-        }
-    };
-    taps(source, target).into_iter().map(of_tap).collect()
+    taps(source, target).into_iter().map(Blend::from).collect()
+}
+
+impl From<Tap> for Blend {
+    fn from(tap: Tap) -> Self {
+        let alone = tap.t == 0.0 || tap.low == tap.high;
+        Self { first: tap.low, weights: if alone { vec![1.0] } else { vec![1.0 - tap.t, tap.t] } }
+    }
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ mod coreset;
 mod grid;
 mod runner;
 
-pub(crate) use bank::PackedBank;
+pub(crate) use bank::{PackedBank, minus_half_square};
 pub(crate) use coreset::coreset;
 pub(crate) use grid::Blend;
 pub use grid::CoarseGrid;

@@ -7,6 +7,8 @@ use super::{CoarseGrid, Neighbours, PackedBank, may_look};
 use crate::Result;
 use crate::head::FeatureScale;
 use crate::patch::PatchEmbedding;
+use crate::settings::Settings;
+use crate::view::View;
 
 /// A view's banks, laid out, and the grids between which distances travel.
 #[derive(Debug)]
@@ -21,11 +23,20 @@ pub(crate) struct NeighbourRunner {
 }
 
 impl NeighbourRunner {
+    /// Lays out the banks of a view, if it has any.
+    ///
+    /// # Errors
+    /// As [`NeighbourRunner::new`].
+    pub fn of_view(view: &View, settings: &Settings, embedding: &PatchEmbedding) -> Result<Option<Self>> {
+        let both = view.neighbours.as_ref().zip(settings.neighbours);
+        both.map(|(n, wanted)| Self::new(n, wanted.weight, embedding)).transpose()
+    }
+
     /// Lays out the banks; a distance counts `weight` for each deviation.
     ///
     /// # Errors
     /// An instruction set was asked for that this processor lacks.
-    pub fn new(neighbours: &Neighbours, weight: f64, embedding: &PatchEmbedding) -> Result<Self> {
+    fn new(neighbours: &Neighbours, weight: f64, embedding: &PatchEmbedding) -> Result<Self> {
         let pack = |b: &super::Bank| Ok((b.scale.clone(), PackedBank::new(&b.rows, b.scale.mean.len())?));
         let banks = neighbours.banks.iter().map(pack).collect::<Result<Vec<_>>>()?;
         let factors = neighbours.deviations.iter().map(|d| (weight / d) as f32).collect();
@@ -62,40 +73,47 @@ impl NeighbourRunner {
         (&self.rows, &self.columns)
     }
 
-    /// Distance to each bank, `[banks][positions of the coarse grid]`.
-    fn distances(&self, pooled: &[f32], threads: Threads) -> Vec<Vec<f32>> {
-        let features = self.grid.features(pooled);
-        let each = |(scale, bank): &(FeatureScale, PackedBank)| {
-            let mut scaled = features.clone();
-            vectorized(|| scale.apply(&mut scaled));
-            bank.distances(&scaled, threads)
-        };
-        self.banks.iter().map(each).collect()
+    /// Distance of features, `[positions of the coarse grid, dim]`, to a bank.
+    fn distances(&self, bank: usize, features: &[f32], threads: Threads) -> Vec<f32> {
+        let (scale, rows) = &self.banks[bank];
+        let mut scaled = features.to_vec();
+        vectorized(|| scale.apply(&mut scaled));
+        rows.distances(&scaled, threads)
     }
 
     /// Adds to the logits of every head, `[positions, heads]`, what the distances say.
     pub fn add_to(&self, logits: &mut [f32], pooled: &[f32], threads: Threads) {
-        let distances = self.distances(pooled, threads);
+        let features = self.grid.features(pooled);
+        let distances: Vec<Vec<f32>> =
+            (0..self.banks.len()).map(|bank| self.distances(bank, &features, threads)).collect();
         let heads = self.factors.len();
         for head in 0..heads {
-            self.add(logits, &self.nearest(&distances, head), heads, head);
+            let seen = self.seen(head).map(|bank| distances[bank].clone());
+            self.add(logits, &self.nearest(seen, head), heads, head);
         }
     }
 
     /// As [`NeighbourRunner::add_to`], for the logits of one head, `[positions]`.
     pub fn add_to_head(&self, logits: &mut [f32], pooled: &[f32], head: usize, threads: Threads) {
-        let distances = self.distances(pooled, threads);
-        self.add(logits, &self.nearest(&distances, head), 1, 0);
+        let features = self.grid.features(pooled);
+        let seen = self.seen(head).map(|bank| self.distances(bank, &features, threads));
+        self.add(logits, &self.nearest(seen, head), 1, 0);
     }
 
-    /// The least distance to the banks that a head may look into, times its factor, `[positions of the coarse grid]`.
-    fn nearest(&self, distances: &[Vec<f32>], head: usize) -> Vec<f32> {
-        let mut banks =
-            distances.iter().enumerate().filter(|(b, _)| may_look(head, *b, self.banks.len())).map(|b| b.1);
-        let mut least = banks.next().cloned().unwrap_or_default();
-        for other in banks {
-            least.iter_mut().zip(other).for_each(|(l, &d)| *l = l.min(d));
-        }
+    /// The banks that a head may look into.
+    fn seen(&self, head: usize) -> impl Iterator<Item = usize> {
+        let banks = self.banks.len();
+        (0..banks).filter(move |&bank| may_look(head, bank, banks))
+    }
+
+    /// The least of the distances to some banks, times the head's factor, `[positions of the coarse grid]`.
+    fn nearest(&self, distances: impl Iterator<Item = Vec<f32>>, head: usize) -> Vec<f32> {
+        let mut least = distances
+            .reduce(|mut least, other| {
+                least.iter_mut().zip(other).for_each(|(l, d)| *l = l.min(d));
+                least
+            })
+            .unwrap_or_default();
         least.iter_mut().for_each(|l| *l *= self.factors[head]);
         least
     }

@@ -121,16 +121,7 @@ pub fn train(job: TrainJob<'_>, observer: &dyn Observer) -> Result<Training> {
     let sizes = resolve_sizes(&settings, job.pictures, &decode)?;
     settings.sizes = Sizes::Fixed(sizes.clone());
     settings.validate()?;
-    let extractors = sizes.iter().map(|&size| {
-        let geometry = Geometry { fit: settings.fit, size };
-        Extractor::new(
-            &job.backbone,
-            geometry,
-            &settings.feature_layers,
-            settings.pooling,
-            settings.precision,
-        )
-    });
+    let extractors = sizes.iter().map(|&size| Extractor::for_view(&job.backbone, size, &settings));
     let extractors = extractors.collect::<Result<Vec<_>>>()?;
     let (limit, roi) = (job.cache_limit, settings.roi.as_ref());
     let borrowed: Vec<&Extractor> = extractors.iter().collect();
@@ -355,10 +346,7 @@ fn finish(
     for (v, view) in views.iter_mut().enumerate() {
         let heads = view.heads.iter().map(|h| GridHead::new(&[h], cache.embedding(v)));
         let heads = heads.collect::<Result<Vec<_>>>()?;
-        let weight = settings.neighbours.map_or(0.0, |n| n.weight);
-        let neighbours = view.neighbours.as_ref();
-        let neighbours =
-            neighbours.map(|n| NeighbourRunner::new(n, weight, cache.embedding(v))).transpose()?;
+        let neighbours = NeighbourRunner::of_view(view, &settings, cache.embedding(v))?;
         let run = |pooled: &mut Vec<f32>, &(picture, head): &(usize, usize)| {
             cache.pooled(v, picture, pooled);
             observer.advance(1);

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::feature_cache::FeatureCache;
 use super::trainer::{Stream, stream};
 use crate::Result;
-use crate::head::ScaleSums;
+use crate::head::FeatureScale;
 use crate::neighbours::{Bank, CoarseGrid, Neighbours, PackedBank, coreset, may_look};
 use crate::roi::Positions;
 use crate::settings::NeighbourSettings;
@@ -58,9 +58,7 @@ pub(super) fn remember(
         };
         let pool: Vec<Vec<f32>> = chosen.par_iter().map_init(Vec::new, gather).collect();
         let pool = pool.concat();
-        let mut sums = ScaleSums::new(dim);
-        pool.chunks_exact(dim).for_each(|row| sums.add(row));
-        let scale = sums.scale();
+        let scale = FeatureScale::of_rows(&pool, dim);
         let mut scaled = pool.clone();
         scale.apply(&mut scaled);
         let kept = coreset(&scaled, dim, (settings.rows / folds.len()).max(1), &mut rng);
@@ -114,7 +112,6 @@ fn deviations(folds: &[Remembered]) -> Result<Vec<f64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::head::FeatureScale;
 
     fn fold(bank: f32, outside: &[f32]) -> Remembered {
         let scale = FeatureScale { mean: vec![0.0], deviation: vec![1.0] };

@@ -110,7 +110,8 @@ impl HeadJob<'_> {
         let scale = initial.feature_scale.clone();
         let scale = scale.as_ref();
         let centers = match self.settings.centers {
-            CenterRule::Positions | CenterRule::Mean => Some(self.align_centers(&initial, scale)),
+            CenterRule::Positions => Some(self.aligned_centers(&initial, scale)),
+            CenterRule::Mean => Some(self.mean_center(&initial, scale)),
             CenterRule::Neighbours(_) => None,
         };
         let mut average = self.settings.averaging.map(|_| initial.clone());
@@ -187,41 +188,53 @@ impl HeadJob<'_> {
         }
     }
 
-    /// Feature alignment over the pictures once, in order, in batches (algorithm.md, section 3); or the mean of all patches.
-    fn align_centers(&self, initial: &Head, scale: Option<&FeatureScale>) -> Centers {
+    /// Feature alignment over the pictures once, in order, in batches (algorithm.md, section 3).
+    fn aligned_centers(&self, initial: &Head, scale: Option<&FeatureScale>) -> Centers {
+        let mut centers = None::<Centers>;
+        self.each_projected(initial, scale, |projected, pictures| {
+            let mean = Centers::batch_mean(projected, pictures, initial.projection.dim);
+            match &mut centers {
+                None => centers = Some(mean),
+                Some(c) => c.align(&mean, self.threads),
+            }
+        });
+        centers.expect("a head trains on at least one picture")
+    }
+
+    /// One centre: the mean of all patches.
+    fn mean_center(&self, initial: &Head, scale: Option<&FeatureScale>) -> Centers {
+        let dim = initial.projection.dim;
+        let (mut sum, mut rows) = (vec![0.0f64; dim], 0);
+        self.each_projected(initial, scale, |projected, _| {
+            for row in projected.chunks_exact(dim) {
+                sum.iter_mut().zip(row).for_each(|(s, v)| *s += f64::from(*v));
+            }
+            rows += projected.len() / dim;
+        });
+        Centers { dim, data: sum.iter().map(|s| (s / rows as f64) as f32).collect() }
+    }
+
+    /// All patches as the projection begins, in batches of whole pictures: `[pictures, positions, dim]` and how many pictures.
+    fn each_projected(
+        &self,
+        initial: &Head,
+        scale: Option<&FeatureScale>,
+        mut each: impl FnMut(&[f32], usize),
+    ) {
         let size = match self.settings.batch {
             Batch::Pictures(n) => n,
             Batch::Patches(_) => 8,
         };
-        let (mut features, mut centers) = (Vec::new(), None::<Centers>);
-        let (mut sum, mut rows) = (None::<Vec<f64>>, 0);
+        let (mut features, mut projected) = (Vec::new(), Vec::new());
         for pictures in self.pictures.chunks(size) {
             self.whole_pictures(pictures, &mut features);
             if let Some(scale) = scale {
                 scale.apply(&mut features);
             }
-            let mut projected = vec![0.0; features.len()];
+            projected.resize(features.len(), 0.0);
             project(&mut projected, &initial.projection, &features, self.threads);
-            let dim = initial.projection.dim;
-            if self.settings.centers == CenterRule::Mean {
-                let sum = sum.get_or_insert_with(|| vec![0.0f64; dim]);
-                for row in projected.chunks_exact(dim) {
-                    sum.iter_mut().zip(row).for_each(|(s, v)| *s += f64::from(*v));
-                }
-                rows += projected.len() / dim;
-                continue;
-            }
-            let mean = Centers::batch_mean(&projected, pictures.len(), dim);
-            match &mut centers {
-                None => centers = Some(mean),
-                Some(c) => c.align(&mean, self.threads),
-            }
+            each(&projected, pictures.len());
         }
-        let mean = |sum: Vec<f64>| Centers {
-            dim: initial.projection.dim,
-            data: sum.iter().map(|s| (s / rows as f64) as f32).collect(),
-        };
-        centers.or_else(|| sum.map(mean)).expect("a head trains on at least one picture")
     }
 
     /// All patches of some pictures, `[pictures * positions, dim]`.

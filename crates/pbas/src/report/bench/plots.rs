@@ -58,13 +58,7 @@ fn curve(title: &str, x: &str, y: &str, (right, top): (f64, f64), points: &[(f64
     let mut svg = String::new();
     {
         let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-        let mut chart = ChartBuilder::on(&root)
-            .caption(title, ("sans-serif", 15, &INK.0))
-            .margin(8)
-            .x_label_area_size(34)
-            .y_label_area_size(42)
-            .build_cartesian_2d(0.0..right, 0.0..top)
-            .map_err(broken)?;
+        let mut chart = frame(&root, title).build_cartesian_2d(0.0..right, 0.0..top).map_err(broken)?;
         mesh(&mut chart.configure_mesh(), x, y)?;
         chart
             .draw_series(LineSeries::new(points.iter().copied(), FIRST.0.stroke_width(2)))
@@ -94,11 +88,7 @@ fn histogram(result: &EvalResult) -> Result<String> {
     let mut svg = String::new();
     {
         let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-        let mut chart = ChartBuilder::on(&root)
-            .caption(title, ("sans-serif", 15, &INK.0))
-            .margin(8)
-            .x_label_area_size(34)
-            .y_label_area_size(42)
+        let mut chart = frame(&root, &title)
             .build_cartesian_2d(low..high, 0.0..f64::from(most) * 1.05)
             .map_err(broken)?;
         mesh(&mut chart.configure_mesh(), "score (line: threshold)", "pictures")?;
@@ -114,6 +104,15 @@ fn histogram(result: &EvalResult) -> Result<String> {
         root.present().map_err(broken)?;
     }
     Ok(themed(&svg))
+}
+
+type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
+
+/// A plot's title and margins.
+fn frame<'a, 'b>(root: &'a Area<'b>, title: &str) -> ChartBuilder<'a, 'b, SVGBackend<'b>> {
+    let mut chart = ChartBuilder::on(root);
+    chart.caption(title, ("sans-serif", 15, &INK.0)).margin(8).x_label_area_size(34).y_label_area_size(42);
+    chart
 }
 
 type Mesh<'a, 'b, 'c> = plotters::chart::MeshStyle<
