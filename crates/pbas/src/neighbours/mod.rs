@@ -13,6 +13,7 @@ mod bank;
 mod coreset;
 mod grid;
 mod runner;
+mod subspace;
 
 pub(crate) use bank::{PackedBank, minus_half_square};
 pub(crate) use coreset::coreset;
