@@ -12,7 +12,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use pbas::Precision;
 use pbas::export::{DEFAULT_OPSET, Input};
 use pbas::preprocess::InputSize;
-use pbas::settings::{Preset, Sizes};
+use pbas::settings::{Augment, Preset, Sizes};
 
 pub use backbone::{BackboneArgs, BackboneCommand, Fetch};
 pub use bench::{Bench, BenchCommand, BenchRun, Merge};
@@ -138,6 +138,31 @@ pub enum FuseName {
     None,
     /// Distance to remembered good patches
     Nearest,
+}
+
+/// Changed copies by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum AugmentName {
+    /// None
+    Off,
+    /// One of each picture, changed a little
+    Light,
+    /// Three, changed more
+    Strong,
+    /// Three, rotated by any angle
+    Rotations,
+}
+
+impl AugmentName {
+    /// What it stands for.
+    pub fn named(self) -> Option<Augment> {
+        match self {
+            Self::Off => None,
+            Self::Light => Some(Augment::Light),
+            Self::Strong => Some(Augment::Strong),
+            Self::Rotations => Some(Augment::Rotations),
+        }
+    }
 }
 
 /// A method to compare with.

@@ -82,6 +82,29 @@ const LONG: [&str; 6] = ["--steps", "8000", "--embed-dim", "16", "--batch-size",
 
 /// Starts the long training and comes back once its steps have begun.
 #[cfg(unix)]
+#[test]
+fn changed_copies_are_trained_on_and_the_model_says_so() {
+    let dir = common::folder();
+    let models = ["light", "strong", "strong", "rotations"].map(String::from);
+    let models: Vec<Vec<u8>> = models
+        .iter()
+        .enumerate()
+        .map(|(i, kind)| {
+            let out = dir.path().join(format!("{i}.pbas"));
+            let threads = (i + 1).to_string();
+            common::train(common::set(), &out, &["--augment", kind, "--threads", &threads]).code(0);
+            std::fs::read(out).unwrap()
+        })
+        .collect();
+    assert_eq!(models[1], models[2], "the same copies, whatever the threads");
+    assert!(models[0] != models[1] && models[1] != models[3]);
+    common::pbas(&["info".as_ref(), dir.path().join("3.pbas").as_os_str()])
+        .code(0)
+        .says(&["three copies, rotated by any angle"]);
+    let plain = common::pbas(&["info".as_ref(), common::model().as_os_str()]).code(0);
+    assert!(!plain.stdout.contains("augment"), "{}", plain.stdout);
+}
+
 fn start(out: &Path, more: &[&str]) -> (std::process::Child, std::io::BufReader<std::process::ChildStderr>) {
     use std::io::{BufRead, BufReader};
     use std::process::Stdio;

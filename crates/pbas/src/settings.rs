@@ -31,6 +31,18 @@ pub enum Sizes {
     Fixed(Vec<InputSize>),
 }
 
+/// Which changed copies of the good pictures are trained on beside them (`train/augment.rs`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Augment {
+    /// One copy: a little rotated, shifted, brighter or darker, out of focus.
+    Light,
+    /// Three copies, changed two to three times as much, with noise.
+    Strong,
+    /// Three copies rotated by any angle: for parts without orientation.
+    Rotations,
+}
+
 /// What one step takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -145,6 +157,9 @@ pub struct Settings {
     /// Distance to remembered good patches, added to the heads' logits; heads alone if `None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub neighbours: Option<NeighbourSettings>,
+    /// Changed copies of the good pictures, trained on beside them; none if `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub augment: Option<Augment>,
     /// Scores of a picture.
     pub scoring: Scoring,
     /// Wanted share of good parts that are rejected.
@@ -200,6 +215,7 @@ impl Settings {
                     standardize: true,
                 },
                 neighbours: Some(NeighbourSettings::default()),
+                augment: None,
                 scoring: Scoring::Rarity { top_share: 0.003 },
                 false_reject_rate: DEFAULT_FALSE_REJECT_RATE,
                 apply_orientation: true,
@@ -231,6 +247,7 @@ impl Settings {
                     standardize: false,
                 },
                 neighbours: None,
+                augment: None,
                 scoring: Scoring::Sigmoid,
                 false_reject_rate: DEFAULT_FALSE_REJECT_RATE,
                 apply_orientation: false,

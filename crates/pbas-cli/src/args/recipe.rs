@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use pbas::settings::Sizes;
 
-use super::{FitName, FuseName, PrecisionName, PresetName, parse_bytes, parse_scale, parse_sizes};
+use super::{
+    AugmentName, FitName, FuseName, PrecisionName, PresetName, parse_bytes, parse_scale, parse_sizes,
+};
 
 /// What is trained, and within which limits.
 #[derive(Debug, Clone, clap::Args)]
@@ -37,6 +39,10 @@ pub struct Recipe {
     /// a little faster and on most sets less accurate [default: nearest; paper: none]
     #[arg(long, value_enum)]
     pub fuse: Option<FuseName>,
+    /// Also train on changed copies of the pictures: `light` (one each, a little rotated, shifted, brighter or darker, blurred), `strong` (three, changed
+    /// more, with noise), `rotations` (three, by any angle, for parts without orientation). Takes as many times longer to read, and steps by its square root
+    #[arg(long, value_enum, default_value = "off")]
+    pub augment: AugmentName,
     /// Numbers of the network's products, with float32 sums either way; the model keeps it, and is always run with it. `bf16` is faster
     /// on processors with AVX512-BF16 and slower on others, which imitate it; `auto` is `f32` as long as `bf16` moves a figure of
     /// docs/results.md by more than 0.001

@@ -94,6 +94,7 @@ fn train_args(args: &Demo, output: PathBuf) -> args::Train {
             false_reject_rate: None,
             folds: None,
             fuse: None,
+            augment: args::AugmentName::Off,
             precision: PrecisionName::F32,
             min_area: None,
             epochs: None,

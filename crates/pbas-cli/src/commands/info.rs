@@ -10,7 +10,7 @@ use pbas::neighbours::Bank;
 use pbas::patch::Pooling;
 use pbas::preprocess::Fit;
 use pbas::roi::Roi;
-use pbas::settings::{Batch, CenterRule, Length, Preset, Scoring};
+use pbas::settings::{Augment, Batch, CenterRule, Length, Preset, Scoring};
 use pbas::words::{counted, percent};
 use pbas::{Error, ErrorKind, Isa, Precision, Result};
 use serde_json::json;
@@ -166,6 +166,9 @@ fn as_text(path: &Path, size: u64, model: &Model, views: &[ViewFacts]) -> String
         ("  centres", centres(h.centers)),
         ("  training", format!("{}, {}", length(h.length), batch(h.batch))),
         ("  synthesis", scale(h.synthesis_scale)),
+    ]);
+    lines.extend(s.augment.map(|a| ("  augment", augment(a))));
+    lines.extend([
         ("scores", scores(s.scoring)),
         ("threshold", format!("{:.4}: {}", c.threshold, promise(c))),
         (
@@ -225,6 +228,15 @@ fn pooling(pooling: Pooling) -> String {
         Pooling::Channels => "mean of each channel over 3 x 3 positions".into(),
         Pooling::Adaptive { embed_dim } => format!("published adaptive pooling to {embed_dim} entries"),
     }
+}
+
+fn augment(augment: Augment) -> String {
+    match augment {
+        Augment::Light => "beside each picture a copy, changed a little",
+        Augment::Strong => "beside each picture three copies, changed more",
+        Augment::Rotations => "beside each picture three copies, rotated by any angle",
+    }
+    .to_owned()
 }
 
 fn centres(rule: CenterRule) -> String {

@@ -3,7 +3,7 @@
 use pbas::backbone::Backbone;
 use pbas::patch::Pooling;
 use pbas::preprocess::Fit;
-use pbas::settings::{Batch, Length, Scoring, Settings, Sizes};
+use pbas::settings::{Augment, Batch, Length, Scoring, Settings, Sizes};
 use pbas::{Error, Precision, Result};
 
 use crate::args::{FitName, FuseName, PrecisionName, Recipe};
@@ -83,13 +83,14 @@ pub fn settings(args: &Recipe) -> Result<Settings> {
         Some(FuseName::Nearest) => Some(s.neighbours.unwrap_or_default()),
         None => s.neighbours,
     };
+    s.augment = args.augment.named();
     s.min_area = args.min_area.unwrap_or(s.min_area);
     s.head.hidden = args.hidden.unwrap_or(s.head.hidden);
     s.head.synthesis_scale = args.synthesis_scale.unwrap_or(s.head.synthesis_scale);
     s.head.length = match (args.epochs, args.steps) {
         (Some(n), _) => Length::Epochs(n),
         (None, Some(n)) => Length::Steps(n),
-        (None, None) => s.head.length,
+        (None, None) => longer(s.head.length, s.augment.map_or(1.0, Augment::length_factor)),
     };
     s.head.batch = match (args.batch_size, s.head.batch) {
         (None, batch) => batch,
@@ -98,4 +99,12 @@ pub fn settings(args: &Recipe) -> Result<Settings> {
     };
     s.validate()?;
     Ok(s)
+}
+
+/// So many times the steps. An epoch grows with the set by itself.
+fn longer(length: Length, factor: f64) -> Length {
+    match length {
+        Length::Steps(n) => Length::Steps((n as f64 * factor).round() as u64),
+        Length::Epochs(n) => Length::Epochs(n),
+    }
 }

@@ -17,7 +17,7 @@ use crate::image::{DecodeOptions, DefectMask, read_mask};
 use crate::metrics::{PixelCurveBuilder, RankingCurve};
 use crate::score::{ScoreMap, SmoothUpsampler};
 use crate::settings::{Settings, Sizes};
-use crate::train::feature_cache::FeatureCache;
+use crate::train::feature_cache::{FeatureCache, Pass};
 use crate::train::observer::Observer;
 use crate::view::MAP_SIGMA;
 use crate::{Error, Result};
@@ -74,7 +74,16 @@ impl<'a> Watcher<'a> {
         let decode =
             DecodeOptions { apply_orientation: settings.apply_orientation, ..DecodeOptions::default() };
         let paths: Vec<PathBuf> = test.samples.iter().map(|s| s.path.clone()).collect();
-        let (cache, _) = FeatureCache::fill(&paths, &[&extractor], None, &decode, cache_limit, None, inner)?;
+        let pass = Pass {
+            pictures: &paths,
+            extractors: &[&extractor],
+            roi: None,
+            decode: &decode,
+            augment: None,
+            memory_limit: cache_limit,
+            temp_dir: None,
+        };
+        let (cache, _) = FeatureCache::fill(&pass, inner)?;
         let listed: Vec<&Sample> = (0..cache.pictures()).map(|p| &test.samples[cache.listed(p)]).collect();
         let mask = |s: &&Sample| {
             // One that cannot be used is named by the evaluation at the end.

@@ -20,7 +20,7 @@ use crate::image::Rgb8;
 use crate::neighbours::{PackedBank, coreset};
 use crate::score::{ScoreMap, top_share_mean};
 use crate::settings::Scoring;
-use crate::train::feature_cache::FeatureCache;
+use crate::train::feature_cache::{FeatureCache, Pass};
 use crate::train::observer::Observer;
 use crate::view::ViewRunner;
 
@@ -61,9 +61,16 @@ impl<'a> NearestNeighbour<'a> {
         let (model, decode) = (detector.model(), detector.decode_options());
         let settings = &model.settings;
         let extractors: Vec<&Extractor> = detector.runners().iter().map(ViewRunner::extractor).collect();
-        let roi = settings.roi.as_ref();
-        let (cache, survey) =
-            FeatureCache::fill(pictures, &extractors, roi, &decode, cache_limit, None, observer)?;
+        let pass = Pass {
+            pictures,
+            extractors: &extractors,
+            roi: settings.roi.as_ref(),
+            decode: &decode,
+            augment: None,
+            memory_limit: cache_limit,
+            temp_dir: None,
+        };
+        let (cache, survey) = FeatureCache::fill(&pass, observer)?;
         for (_, error) in &survey.skipped {
             observer.warn(&format!("left out: {}", crate::error::chain(error)));
         }

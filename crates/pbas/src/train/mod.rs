@@ -3,6 +3,7 @@
 //!
 //! Nothing here ever sees a test picture or a label.
 
+mod augment;
 pub mod boundary;
 pub mod centers;
 pub mod checkpoint;
@@ -25,7 +26,7 @@ use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use self::checkpoint::Checkpoints;
-use self::feature_cache::{FeatureCache, Survey};
+use self::feature_cache::{FeatureCache, Pass, Survey};
 use self::observer::Observer;
 use self::trainer::{HeadJob, Stream, stream};
 use crate::backbone::{Backbone, hex};
@@ -90,7 +91,7 @@ impl Training {
 
 /// Which pictures each head trains on, and which head scores each picture.
 struct Deal {
-    /// Pictures of each head.
+    /// Pictures of each head, ascending; with their changed copies, if there are any.
     train: Vec<Vec<usize>>,
     /// `(picture, head)`: pictures that calibrate, each with a head that has not seen it; by picture. Of copies only the first.
     calibrate: Vec<(usize, usize)>,
@@ -123,10 +124,17 @@ pub fn train(job: TrainJob<'_>, observer: &dyn Observer) -> Result<Training> {
     settings.validate()?;
     let extractors = sizes.iter().map(|&size| Extractor::for_view(&job.backbone, size, &settings));
     let extractors = extractors.collect::<Result<Vec<_>>>()?;
-    let (limit, roi) = (job.cache_limit, settings.roi.as_ref());
     let borrowed: Vec<&Extractor> = extractors.iter().collect();
-    let (cache, mut survey) =
-        FeatureCache::fill(job.pictures, &borrowed, roi, &decode, limit, job.temp_dir, observer)?;
+    let pass = Pass {
+        pictures: job.pictures,
+        extractors: &borrowed,
+        roi: settings.roi.as_ref(),
+        decode: &decode,
+        augment: settings.augment.map(|augment| (augment, settings.seed)),
+        memory_limit: job.cache_limit,
+        temp_dir: job.temp_dir,
+    };
+    let (cache, mut survey) = FeatureCache::fill(&pass, observer)?;
     for (_, error) in &survey.skipped {
         observer.warn(&format!("left out: {}", crate::error::chain(error)));
     }
@@ -142,7 +150,8 @@ pub fn train(job: TrainJob<'_>, observer: &dyn Observer) -> Result<Training> {
     doctor::training::warnings(&paths, looks, settings.folds, &[])
         .iter()
         .for_each(|line| observer.warn(line));
-    let deal = deal(&first_equal(&digests), settings.folds, settings.seed);
+    let mut deal = deal(&first_equal(&digests), settings.folds, settings.seed);
+    deal.train.iter_mut().for_each(|seen| with_copies(seen, &cache));
     let checkpoints =
         job.checkpoints.map(|f| Checkpoints::new(f.to_owned(), run_digest(&job, &settings, &survey)));
     let views = train_heads(&job, &settings, &sizes, &cache, &deal, checkpoints.as_ref(), observer)?;
@@ -306,7 +315,7 @@ fn remember_good_patches(
     let Some(wanted) = &settings.neighbours else { return Ok(views) };
     let folds: Vec<Vec<usize>> = match &deal.train[..] {
         [seen] => vec![seen.clone()],
-        all => all.iter().map(|seen| complement(seen, cache.pictures())).collect(),
+        all => all.iter().map(|seen| complement(seen, cache.entries())).collect(),
     };
     observer.begin("good patches", views.len() as u64, "views");
     for (v, view) in views.iter_mut().enumerate() {
@@ -321,6 +330,14 @@ fn remember_good_patches(
     }
     observer.end();
     Ok(views)
+}
+
+/// Adds the changed copies of pictures to them; the list still ascends.
+fn with_copies(pictures: &mut Vec<usize>, cache: &FeatureCache) {
+    let originals = pictures.clone();
+    for copy in 1..cache.entries() / cache.pictures() {
+        pictures.extend(originals.iter().map(|p| p + copy * cache.pictures()));
+    }
 }
 
 /// Which of so many pictures are not among `chosen`, which ascends.

@@ -36,6 +36,8 @@ pub(super) enum Stream {
     Step,
     /// Patches that are remembered.
     Neighbours,
+    /// Changes of copies.
+    Augment,
 }
 
 /// A generator that depends on nothing but its arguments: what a step draws does not depend on the steps before,
