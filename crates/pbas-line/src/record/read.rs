@@ -11,7 +11,7 @@ use super::{Filter, Part, Record, Review, Said};
 
 /// The columns of a part, in the order in which [`part_of`] takes them, and its last review.
 const COLUMNS: &str = "id, time_us, name, size, sha256, model, model_digest, error, verdict, image_score, threshold, p_value, value, peak, \
-     width, height, regions, decode_ms, judge_ms, (SELECT review FROM reviews WHERE part = parts.id ORDER BY reviews.id DESC LIMIT 1)";
+     width, height, regions, decode_ms, judge_ms, (SELECT nullif(review, 'withdrawn') FROM reviews WHERE part = parts.id ORDER BY reviews.id DESC LIMIT 1)";
 
 impl Record {
     /// The part of this number, if there is one.
@@ -142,10 +142,10 @@ pub(super) fn condition(filter: &Filter) -> (String, Vec<Value>) {
     if filter.failed {
         conditions.push("error IS NOT NULL".to_owned());
     }
-    const LAST: &str = "(SELECT review FROM reviews WHERE part = parts.id ORDER BY reviews.id DESC LIMIT 1)";
+    const LAST: &str = "(SELECT nullif(review, 'withdrawn') FROM reviews WHERE part = parts.id ORDER BY reviews.id DESC LIMIT 1)";
     match filter.review {
         None => {}
-        Some(None) => conditions.push("NOT EXISTS (SELECT 1 FROM reviews WHERE part = parts.id)".to_owned()),
+        Some(None) => conditions.push(format!("{LAST} IS NULL")),
         Some(Some(review)) => conditions.push(format!("{LAST} = '{}'", review.word())),
     }
     (conditions.join(" AND "), values)

@@ -85,10 +85,13 @@ fn reviews_are_added_and_the_last_one_counts() {
     assert_eq!(record.part(1).unwrap().unwrap().review, None);
     assert_eq!(record.review(1, Review::Skipped).unwrap().review, Some(Review::Skipped));
     assert_eq!(record.review(1, Review::Good).unwrap().review, Some(Review::Good));
+    assert_eq!(record.review(1, None).unwrap().review, None);
+    let open = Filter { review: Some(None), ..Filter::default() };
+    assert_eq!(record.count(&open).unwrap(), 1, "a withdrawn review is none");
     let e = record.review(2, Review::Good).unwrap_err();
     assert_eq!(e.to_string(), "part 2: expected one in the record, found none");
     let rows: i64 = record.reader().query_row("SELECT count(*) FROM reviews", [], |r| r.get(0)).unwrap();
-    assert_eq!(rows, 2);
+    assert_eq!(rows, 3);
 }
 
 #[test]
@@ -141,6 +144,17 @@ fn a_clock_set_back_keeps_the_order_and_the_times() {
     assert_eq!(record.add(&new).unwrap().id, 2);
     let times: Vec<Timestamp> = record.parts(&Filter::default()).unwrap().iter().map(|p| p.time).collect();
     assert_eq!(times, [time(100), new.time]);
+}
+
+#[test]
+fn a_record_in_memory_stays_small() {
+    let record = Record::in_memory().unwrap();
+    for i in 0..5_010 {
+        record.add(&judged("a", i, Verdict::Normal)).unwrap();
+    }
+    assert_eq!(record.count(&Filter::default()).unwrap(), 5_000);
+    assert!(record.part(10).unwrap().is_none() && record.part(11).unwrap().is_some());
+    assert!(record.thumbnail(4_754).unwrap().is_none() && record.thumbnail(4_755).unwrap().is_some());
 }
 
 #[test]

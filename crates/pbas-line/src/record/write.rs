@@ -12,6 +12,12 @@ use crate::judge::hex;
 
 /// A clock that goes back by less is not spoken of: parts that are judged side by side are not recorded in the order of their times.
 const BACK: i64 = 5_000_000;
+/// Stands in the place of a review where those before it are withdrawn.
+pub(super) const WITHDRAWN: &str = "withdrawn";
+/// A record in memory keeps so many parts, the latest.
+const KEPT_PARTS: i64 = 5_000;
+/// And the pictures of so many.
+const KEPT_PICTURES: i64 = 256;
 
 impl Record {
     /// Adds a part; it is on the disk when this returns. Its time is kept to the microsecond.
@@ -19,22 +25,29 @@ impl Record {
     /// # Errors
     /// The disk is full, the file is locked or cannot be written, or a figure is not a number.
     pub fn add(&self, part: &NewPart) -> Result<Part> {
-        self.write(|transaction| insert(transaction, part)).map(|id| recorded(id, part))
+        let id = self.write(|transaction| {
+            let id = insert(transaction, part)?;
+            if self.path().is_none() {
+                forget(transaction, id)?;
+            }
+            Ok(id)
+        })?;
+        Ok(recorded(id, part))
     }
 
-    /// Adds a review; the part's last one counts.
+    /// Adds a review, or withdraws (`None`) those that there are; the part's last one counts.
     ///
     /// # Errors
     /// There is no such part, or the file cannot be written.
-    pub fn review(&self, id: i64, review: Review) -> Result<Part> {
-        self.review_at(id, review, Timestamp::now())
+    pub fn review(&self, id: i64, review: impl Into<Option<Review>>) -> Result<Part> {
+        self.review_at(id, review.into(), Timestamp::now())
     }
 
     /// As [`Record::review`], at a time.
     ///
     /// # Errors
     /// As [`Record::review`].
-    pub fn review_at(&self, id: i64, review: Review, time: Timestamp) -> Result<Part> {
+    pub fn review_at(&self, id: i64, review: Option<Review>, time: Timestamp) -> Result<Part> {
         let missing = || Error::caller(format!("part {id}: expected one in the record, found none"));
         let there = self.write(|transaction| {
             let there: bool =
@@ -44,7 +57,7 @@ impl Record {
                 let fields = vec![
                     Value::Integer(id),
                     Value::Integer(time.as_microsecond()),
-                    Value::Text(review.word().to_owned()),
+                    Value::Text(review.map_or(WITHDRAWN, Review::word).to_owned()),
                 ];
                 REVIEWS.append(transaction, fields)?;
             }
@@ -67,6 +80,18 @@ impl Record {
         };
         done().map_err(|e| self.fault(e))
     }
+}
+
+/// Keeps a record in memory small.
+fn forget(transaction: &Transaction, id: i64) -> rusqlite::Result<()> {
+    for (sql, kept) in [
+        ("DELETE FROM pictures WHERE part <= ?", KEPT_PICTURES),
+        ("DELETE FROM reviews WHERE part <= ?", KEPT_PARTS),
+        ("DELETE FROM parts WHERE id <= ?", KEPT_PARTS),
+    ] {
+        transaction.prepare_cached(sql)?.execute([id - kept])?;
+    }
+    Ok(())
 }
 
 /// Inserts a part and its pictures; the number that it got.
