@@ -2,11 +2,12 @@
 //! made only where chance hardly explains them, for all that was compared together.
 
 use pbas::score::Region;
-use pbas::statistics::SURPRISING;
 use serde::Serialize;
 
 use crate::record::{Part, Said};
 
+/// What is to be called more than chance has to be less probable than this.
+const SURPRISING: f64 = 0.01;
 /// Of a Gaussian's values this many deviations around the mean hold 95 %.
 const Z: f64 = 1.96;
 /// Hours of a day are told in pieces of so many.
@@ -261,7 +262,10 @@ mod tests {
         assert_eq!((first.property, first.value.as_str()), (Property::Place, "top left"));
         assert_eq!((first.over_kills, first.of, first.others, first.of_others), (20, 20, 0, 20));
         assert!(first.beyond_chance && found[1..].iter().all(|c| !c.beyond_chance), "{found:#?}");
-        assert!(in_common(&over_kills, &[], &[], 0).iter().all(|c| !c.beyond_chance), "nothing to compare with");
+        assert!(
+            in_common(&over_kills, &[], &[], 0).iter().all(|c| !c.beyond_chance),
+            "nothing to compare with"
+        );
         assert!(in_common(&[], &defects, &accepted, 0).is_empty());
     }
 

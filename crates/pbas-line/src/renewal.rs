@@ -290,7 +290,11 @@ mod tests {
         parts.push(part(42, 0.2, Verdict::Normal, Some(Review::Defect)));
         parts.push(part(43, 0.2, Verdict::Normal, Some(Review::Skipped)));
         parts.push(Part { sha256: parts[3].sha256.clone(), ..part(44, 0.06, Verdict::Normal, None) });
-        parts.push(Part { said: None, error: Some("no picture".into()), ..part(45, 0.0, Verdict::Normal, None) });
+        parts.push(Part {
+            said: None,
+            error: Some("no picture".into()),
+            ..part(45, 0.0, Verdict::Normal, None)
+        });
         let trained = vec![parts[5].sha256[..16].to_owned()];
         let sample = Sample::of(&parts, &trained);
         assert_eq!((sample.accepted, sample.good_after_all, sample.defects), (40, 1, 2));
@@ -359,12 +363,15 @@ mod tests {
                 parts.iter().copied().filter(|v| c.judge_value(*v, SCORING).rejected == keep).collect()
             };
             accepted_alone = renew(of(&accepted_alone, false));
-            in_service = if of(&in_service, true).len() > 20 { renew(of(&in_service, true)) } else { in_service };
+            in_service =
+                if of(&in_service, true).len() > 20 { renew(of(&in_service, true)) } else { in_service };
             whole = renew(parts);
         }
         let (whole, accepted_alone, rejected_alone) =
             (rate(&whole, &new), rate(&accepted_alone, &new), rate(&in_service, &new));
-        println!("wanted 0.05: whole {whole}, accepted alone {accepted_alone}, rejected alone {rejected_alone}");
+        println!(
+            "wanted 0.05: whole {whole}, accepted alone {accepted_alone}, rejected alone {rejected_alone}"
+        );
         assert!((whole - 0.05).abs() < 0.02, "{whole}");
         assert!(accepted_alone > 0.15, "{accepted_alone}");
         assert!(rejected_alone < 0.01, "{rejected_alone}");

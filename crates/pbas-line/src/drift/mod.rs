@@ -10,13 +10,14 @@
 
 pub mod martingale;
 mod ranks;
+mod spread;
 
-use pbas::statistics::{Robust, quantile};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 pub use martingale::{Direction, Martingale};
 pub use ranks::Ranks;
+use spread::{quantile, robust, sorted};
 
 /// Bound on the chance of ever a false alarm, for one model file.
 pub const ALPHA: f64 = 0.01;
@@ -230,11 +231,7 @@ impl Drift {
     #[must_use]
     pub fn reference(&self) -> Reference {
         let values = self.reference_values();
-        Reference {
-            calibration: !self.sample.is_empty(),
-            parts: values.len(),
-            quantiles: quantiles(&values),
-        }
+        Reference { calibration: !self.sample.is_empty(), parts: values.len(), quantiles: quantiles(&values) }
     }
 
     /// The latest `most` stretches of `seconds` that hold parts, in order. They begin at whole multiples after `offset` seconds, so that a
@@ -264,8 +261,10 @@ impl Drift {
     /// Of the latest `recent` accepted parts the `most` that lie farthest from the reference, farthest first.
     #[must_use]
     pub fn moved(&self, recent: usize, most: usize) -> Vec<Moved> {
-        let Some(usual) = Robust::of(&self.reference_values(), LEAST_DEVIATION) else { return Vec::new() };
-        let moved = |p: &Seen| Moved { id: p.id, value: p.value, deviations: usual.above(p.value) };
+        let Some((median, deviation)) = robust(&self.reference_values(), LEAST_DEVIATION) else {
+            return Vec::new();
+        };
+        let moved = |p: &Seen| Moved { id: p.id, value: p.value, deviations: (p.value - median) / deviation };
         let mut all: Vec<Moved> = self.accepted().rev().take(recent).map(moved).collect();
         all.sort_by(|a, b| b.deviations.abs().total_cmp(&a.deviations.abs()).then(b.id.cmp(&a.id)));
         all.truncate(most);
@@ -274,8 +273,9 @@ impl Drift {
 }
 
 fn quantiles(values: &[f64]) -> Vec<f64> {
-    SHARES.iter().filter_map(|&share| quantile(values, share)).collect()
+    let ascending = sorted(values);
+    SHARES.iter().filter_map(|&share| quantile(&ascending, share)).collect()
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

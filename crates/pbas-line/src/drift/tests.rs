@@ -30,20 +30,32 @@ fn alarms(drift: &Drift) -> [Option<Alarm>; 2] {
     drift.states().map(|s| s.alarm)
 }
 
-/// The promise itself, by simulation: over many lines that never change, with and without a sample of the model, with ties and
-/// without, no more of them ever give alarm than 1 in 100.
+/// The promise itself, by simulation: over many lines that never change, no more of them ever give alarm than 1 in 100. Models without a sample
+/// of their own; with one; and with one by which the very threshold was set that says what is accepted.
 #[test]
 fn false_alarms_are_no_more_than_promised() {
-    let (lines, mut false_alarms) = (600, 0u32);
-    for line in 0..lines {
-        let mut random = Random(line);
-        let sample = if line % 2 == 0 { (0..60).map(|_| random.gauss()).collect() } else { vec![] };
-        let mut drift = Drift::new(&line.to_string(), sample);
-        run(&mut drift, &mut random, 0..1500, 0.0, 0.04);
-        false_alarms += u32::from(alarms(&drift).iter().any(Option::is_some));
+    for kind in 0..3 {
+        let (lines, mut false_alarms) = (400, 0u32);
+        for line in 0..lines {
+            let mut random = Random(line * 3 + kind);
+            let mut sample: Vec<f64> = (0..60).map(|_| random.gauss()).collect();
+            let threshold =
+                if kind == 2 { sample.iter().copied().fold(f64::MIN, f64::max) } else { f64::INFINITY };
+            if kind == 0 {
+                sample.clear();
+            }
+            let mut drift = Drift::new(&line.to_string(), sample);
+            for id in 0..1500 {
+                let value = random.gauss();
+                let accepted = random.uniform() >= 0.04 && value <= threshold;
+                drift.see(Seen { id, second: id * 10, value, accepted });
+            }
+            false_alarms += u32::from(alarms(&drift).iter().any(Option::is_some));
+        }
+        println!("kind {kind}: {false_alarms} of {lines} lines that never change gave alarm");
+        // Binomial: 4 expected at the bound, more than 11 once in a thousand.
+        assert!(false_alarms <= 11, "kind {kind}: {false_alarms} of {lines}");
     }
-    // Binomial: 6 expected at the bound, more than 14 once in a thousand.
-    assert!(false_alarms <= 14, "{false_alarms} of {lines}");
 }
 
 /// The rule would notice if its bound did not hold: at a lower bar than Ville's inequality asks for, lines that never change do reach it.
@@ -70,10 +82,7 @@ fn a_shift_is_found_soon() {
                 assert_eq!(alarms(&drift), [None; 2], "{seed}");
                 run(&mut drift, &mut random, quiet..quiet + 2000, shift, 0.04);
                 let alarm = alarms(&drift)[0].expect("an alarm");
-                assert_eq!(
-                    alarm.direction,
-                    if shift > 0.0 { Direction::Higher } else { Direction::Lower }
-                );
+                assert_eq!(alarm.direction, if shift > 0.0 { Direction::Higher } else { Direction::Lower });
                 alarm.part - quiet
             })
             .collect();

@@ -53,6 +53,7 @@ fn look(app: &App, judge: &Judge, period: &Period) -> Result<(Preview, Option<Mo
     let filter = Filter {
         since: period.since,
         until: Some(until),
+        model: Some(judge.name.clone()),
         model_digest: Some(judge.digest.clone()),
         ..Filter::default()
     };
@@ -146,8 +147,10 @@ pub(super) async fn apply(
         let (since, until, rate) = (apply.since, Some(apply.until), Some(apply.rate));
         let (preview, new) = look(&app, &judge, &Period { model: None, since, until, rate })?;
         if preview.sample.fingerprint != apply.fingerprint {
-            return Err(Failure::conflict("the parts of the time or their reviews have changed since you looked")
-                .with_hint("look at what would change once more"));
+            return Err(Failure::conflict(
+                "the parts of the time or their reviews have changed since you looked",
+            )
+            .with_hint("look at what would change once more"));
         }
         let Some(new) = new else {
             return Err(Failure::conflict(preview.refused.unwrap_or_default()));
@@ -188,9 +191,17 @@ pub(super) async fn undo(
 /// Puts a loaded model into service.
 fn put(app: &App, old: &Judge, new: Judge) -> Result<Json<InService>, Failure> {
     let told = InService::of(&new);
-    tracing::info!(model = old.name, from = old.digest, to = new.digest, "the threshold was changed on the page");
+    tracing::info!(
+        model = old.name,
+        from = old.digest,
+        to = new.digest,
+        "the threshold was changed on the page"
+    );
     app.models.replace(&old.name, new).map_err(|e| {
-        e.context(format!("the file of model `{}` was changed, but it could not be put into service", old.name))
+        e.context(format!(
+            "the file of model `{}` was changed, but it could not be put into service",
+            old.name
+        ))
     })?;
     Ok(Json(told))
 }

@@ -25,26 +25,34 @@ const RECENT: usize = 500;
 /// Of these so many are shown.
 const SHOWN: usize = 12;
 
-/// What has been read of the record, by the model file's digest.
+/// A model in service: its name, and its file's digest. One file under two names is two lines.
+type Key = (String, String);
+
+fn key(judge: &Judge) -> Key {
+    (judge.name.clone(), judge.digest.clone())
+}
+
+/// What has been read of the record, by model.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Watched(Arc<Mutex<HashMap<String, Drift>>>);
+pub(super) struct Watched(Arc<Mutex<HashMap<Key, Drift>>>);
 
 impl Watched {
-    /// Reads what is new of a model, then looks. `in_service` has the digests that are still of interest.
+    /// Reads what is new of a model, then looks. `in_service` has those that are still of interest.
     fn look<T>(
         &self,
         record: &Record,
         judge: &Judge,
-        in_service: &[String],
+        in_service: &[Key],
         look: impl FnOnce(&Drift) -> T,
     ) -> Result<T> {
         // A reader that panicked left whole parts only: it is gone on from there.
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|digest, _| in_service.contains(digest) || *digest == judge.digest);
-        let drift = all.entry(judge.digest.clone()).or_insert_with(|| begin(judge));
+        all.retain(|one, _| in_service.contains(one) || *one == key(judge));
+        let drift = all.entry(key(judge)).or_insert_with(|| begin(judge));
         let mut after = drift.last();
         loop {
             let filter = Filter {
+                model: Some(judge.name.clone()),
                 model_digest: Some(judge.digest.clone()),
                 after,
                 limit: Some(ROWS),
@@ -122,8 +130,7 @@ pub(super) async fn drift(
     let judge = app.judge(query.model.as_deref())?;
     app.blocking(move |app| {
         let names = app.models.names();
-        let in_service: Vec<String> =
-            names.iter().filter_map(|n| Some(app.models.judge(n)?.digest.clone())).collect();
+        let in_service: Vec<Key> = names.iter().filter_map(|n| Some(key(&*app.models.judge(n)?))).collect();
         let seconds = match query.by.unwrap_or(By::Hour) {
             By::Hour => 3600,
             By::Day => 86_400,

@@ -24,7 +24,8 @@ pub(super) async fn events(
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Failure> {
     // Looked on first, read then: nothing falls between, and what comes twice is left out below.
     let news = app.hub.subscribe();
-    let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(|id| id.parse::<i64>().ok());
+    let last =
+        headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(|id| id.parse::<i64>().ok());
     let mut told = last.unwrap_or(0);
     let mut first = Vec::new();
     if let Some(last) = last {

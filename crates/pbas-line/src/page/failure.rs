@@ -60,7 +60,9 @@ pub(super) fn may_change(role: Option<Role>) -> Result<(), Failure> {
     match role {
         Some(Role::Admin) => Ok(()),
         Some(Role::Read) | None => Err(Failure::new(StatusCode::FORBIDDEN, "changes need an admin token")
-            .with_hint("enter a token of the role `admin` on the page, or send it as `Authorization: Bearer`")),
+            .with_hint(
+                "enter a token of the role `admin` on the page, or send it as `Authorization: Bearer`",
+            )),
     }
 }
 

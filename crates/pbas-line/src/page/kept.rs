@@ -31,7 +31,8 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 fn write(path: &Path, bytes: &[u8], like: &Path) -> Result<()> {
     let fail = |e: std::io::Error| Error::io("cannot write", path, e);
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new().prefix(".pbas-").suffix(".tmp").tempfile_in(folder).map_err(fail)?;
+    let mut file =
+        tempfile::Builder::new().prefix(".pbas-").suffix(".tmp").tempfile_in(folder).map_err(fail)?;
     file.write_all(bytes).map_err(fail)?;
     let rights = std::fs::metadata(like).map_err(|e| Error::io("cannot read", like, e))?.permissions();
     file.as_file().set_permissions(rights).map_err(fail)?;
@@ -110,10 +111,15 @@ pub(super) fn undo(judge: &Judge) -> Result<Judge> {
 fn load_or(judge: &Judge, back: impl FnOnce() -> Result<()>) -> Result<Judge> {
     match Judge::load(&judge.path) {
         // A model may be in service under another name than its file's.
-        Ok(loaded) => Ok(Judge { name: judge.name.clone(), ..loaded }),
+        Ok(mut loaded) => {
+            loaded.name.clone_from(&judge.name);
+            Ok(loaded)
+        }
         Err(e) => match back() {
             Ok(()) => Err(e.context("the new model cannot be loaded; the old one is back")),
-            Err(worse) => Err(worse.context(format!("the new model cannot be loaded ({e}), nor the old one put back"))),
+            Err(worse) => {
+                Err(worse.context(format!("the new model cannot be loaded ({e}), nor the old one put back")))
+            }
         },
     }
 }

@@ -80,7 +80,9 @@ impl App {
                 return Err(Failure::bad(format!("model: expected a name, as there are {}", names.len())));
             }
         };
-        self.models.judge(name).ok_or_else(|| Failure::missing(format!("there is no model `{name}` in service")))
+        self.models
+            .judge(name)
+            .ok_or_else(|| Failure::missing(format!("there is no model `{name}` in service")))
     }
 
     /// Runs what blocks, for the disk or for long, where nobody waits for it.
@@ -94,6 +96,15 @@ impl App {
             Err(e) => Err(Failure::broken(format!("the work for this request stopped: {e}"))),
         }
     }
+}
+
+/// The document of the page's routes, for the server's own; `/v1/events`, which never ends, is left out.
+///
+/// # Panics
+/// Never: the document is a part of the program, and a test reads it.
+#[must_use]
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    serde_json::from_str(include_str!("openapi.json")).expect("the page's document is well formed")
 }
 
 /// The page and its routes.

@@ -119,7 +119,8 @@ async fn picture(
     read: fn(&Record, i64) -> pbas::Result<Option<Vec<u8>>>,
 ) -> Result<Response, Failure> {
     let found = app.blocking(move |app| Ok(read(app.hub.record(), id)?)).await?;
-    let bytes = found.ok_or_else(|| Failure::missing(format!("part {id} has no such picture in the record")))?;
+    let bytes =
+        found.ok_or_else(|| Failure::missing(format!("part {id} has no such picture in the record")))?;
     // A part's pictures never change.
     let headers = [
         (header::CONTENT_TYPE, kind),
@@ -150,7 +151,9 @@ pub(super) async fn review(
     app.blocking(move |app| {
         let part = app.hub.record().part(id)?.ok_or_else(|| no_part(id))?;
         if part.said.is_none() {
-            return Err(Failure::conflict(format!("part {id} could not be judged, so there is no verdict to review")));
+            return Err(Failure::conflict(format!(
+                "part {id} could not be judged, so there is no verdict to review"
+            )));
         }
         Ok(Json(app.hub.record().review(id, says.review)?))
     })

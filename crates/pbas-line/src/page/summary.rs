@@ -96,12 +96,7 @@ pub(super) async fn summary(
 }
 
 fn rejected(review: Option<Option<Review>>, model: Option<&str>) -> Filter {
-    Filter {
-        verdict: Some(Verdict::Anomalous),
-        review,
-        model: model.map(str::to_owned),
-        ..Filter::default()
-    }
+    Filter { verdict: Some(Verdict::Anomalous), review, model: model.map(str::to_owned), ..Filter::default() }
 }
 
 #[derive(Debug, Deserialize)]
@@ -135,9 +130,8 @@ pub(super) async fn review(
         let (defects, good) = (said(Review::Defect)?, said(Review::Good)?);
         let agreement = Agreement::of(defects, good, said(Review::Skipped)?, count(None)?);
         let accepted = Filter { verdict: Some(Verdict::Normal), review: None, ..rejected(None, model) };
-        let latest = |filter: Filter| {
-            record.parts(&Filter { limit: Some(COMPARED), latest_first: true, ..filter })
-        };
+        let latest =
+            |filter: Filter| record.parts(&Filter { limit: Some(COMPARED), latest_first: true, ..filter });
         let common = if good == 0 {
             Vec::new()
         } else {

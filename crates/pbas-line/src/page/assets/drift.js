@@ -24,7 +24,7 @@ function watch(title, state, higher, lower) {
       : waiting ? `${state.seen} of the first ${state.before} parts have come; bets begin after them.`
         : `Bets against "nothing has changed" stand at ${number(state.capital)}; alarm at ${whole(state.alarm_at)}.`),
     html("div", { class: "meter", role: "img", "aria-label": `highest ${number(state.highest)}, alarm at ${whole(state.alarm_at)}` }, meter(at(state.capital), at(state.highest))),
-    html("p", { class: "fine" }, `${counted(state.seen, "value")} seen, highest stand ${state.highest > 1e6 ? "above a million" : number(state.highest)}.`));
+    html("p", { class: "fine" }, `${counted(state.seen, "value")} seen, highest stand ${state.highest > 1e6 ? "above a million" : number(state.highest, 1)}.`));
 }
 
 function meter(now, highest) {

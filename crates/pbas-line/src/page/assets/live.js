@@ -36,7 +36,7 @@ function draw() {
     by("verdict-why").replaceChildren(
       html("span", { class: "reason" }, why(part)),
       html("span", { class: "name" }, part.name),
-      html("span", {}, `${part.model}, part ${part.id}, ${when(part.time)}`));
+      html("span", {}, `part ${part.id}, ${when(part.time)}, model ${part.model}`));
     if (part.error) picture.clear("This picture could not be judged");
     else void picture.show(ofPart(part, text(part)));
     by("spoken").textContent = held === null && part.verdict === "anomalous" ? `part ${part.id} ${WORDS.anomalous.long}` : "";

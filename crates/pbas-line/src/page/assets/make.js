@@ -24,9 +24,9 @@ export function number(value, digits = 2) {
 export function percent(share) {
   if (!Number.isFinite(share)) return "-";
   const value = share * 100;
-  if (value === 0) return "0 %";
-  if (value < 0.01) return `${value.toPrecision(1)} %`;
-  return `${value < 1 ? value.toFixed(2) : value < 10 ? value.toFixed(1) : value.toFixed(0)} %`;
+  if (value === 0) return "0\u00a0%";
+  if (value < 0.01) return `${value.toPrecision(1)}\u00a0%`;
+  return `${value < 1 ? value.toFixed(2) : value < 10 ? value.toFixed(1) : value.toFixed(0)}\u00a0%`;
 }
 
 export const counted = (n, one, many = `${one}s`) => `${whole(n)} ${n === 1 ? one : many}`;

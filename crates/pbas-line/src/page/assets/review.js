@@ -83,7 +83,7 @@ async function undo() {
   }
 }
 
-const interval = (share) => (share ? `${percent(share.share)} (95 % interval ${percent(share.low)} to ${percent(share.high)})` : "not known yet");
+const interval = (share) => (share ? `${percent(share.share)} (95\u00a0% interval ${percent(share.low)} to ${percent(share.high)})` : "not known yet");
 
 async function figures() {
   const [found] = await Promise.all([get("/v1/review", { model: line.model, offset: offset() }), line.refresh()]);

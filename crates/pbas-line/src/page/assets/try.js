@@ -22,7 +22,7 @@ async function judge(file) {
     if (mine !== turn) return;
     showVerdict(box, said.verdict);
     box.querySelector(".why").replaceChildren(html("span", { class: "reason" }, why(said)),
-      html("span", {}, `${said.model}, ${said.width} × ${said.height}, ${number(said.milliseconds, 0)} ms, not recorded`));
+      html("span", {}, `model ${said.model}, ${said.width} × ${said.height}, ${number(said.milliseconds, 0)} ms, not recorded`));
     await picture.show({
       thumbnail: `data:image/jpeg;base64,${said.thumbnail}`,
       map: `data:image/png;base64,${said.map}`,
