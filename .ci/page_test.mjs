@@ -160,6 +160,8 @@ async function liveFlow(browser, address) {
   check((await opacity()) === "0", "live: M hides the map");
   await page.locator("body").press("m");
   check((await opacity()) === "0.2", "live: M shows it again");
+  // While the slider has the focus, arrows move it.
+  await page.evaluate(() => document.activeElement.blur());
   await page.locator("body").press("ArrowLeft");
   await page.locator("body").press("ArrowLeft");
   check(await page.isVisible("#held"), "live: an earlier part is held");
@@ -232,8 +234,8 @@ async function reviewFlow(browser, address) {
   await until(async () => (await shown()) === queue[2], "review: U shows it again");
   await sleep(300);
   // Every rejected part up to a good way into the record, by its regions as a person would by eye.
-  const open = await ask("/v1/parts?verdict=anomalous&review=none&order=oldest&limit=1000");
-  for (const part of open.slice(0, -25)) {
+  const waiting = await ask("/v1/parts?verdict=anomalous&review=none&order=oldest&limit=1000");
+  for (const part of waiting.slice(0, -25)) {
     await page.request.post(`${address}/v1/parts/${part.id}/review`, { data: { review: part.name.startsWith("good") ? "good" : "defect" } });
   }
   await page.locator("body").press("1");

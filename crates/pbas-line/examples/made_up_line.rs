@@ -77,17 +77,17 @@ fn pictures(folder: &Path) -> std::result::Result<Vec<PathBuf>, Box<dyn Error>> 
     Ok(found)
 }
 
-/// A part that looks like one of the pictures, with a value of its own.
+/// A part that looks like one of the pictures, with a value of its own: shifted by so many deviations, or with this chance a defect.
 fn part(
     judge: &Judge,
     looks: &[Look],
     chance: &mut Chance,
     number: u64,
     time: Timestamp,
-    shift: f64,
+    (shift, defects): (f64, f64),
 ) -> NewPart {
     let model = judge.detector().model();
-    let is_defect = chance.uniform() < 0.03;
+    let is_defect = chance.uniform() < defects;
     let of_kind: Vec<&Look> =
         looks.iter().filter(|l| (l.said.verdict == Verdict::Anomalous) == is_defect).collect();
     let look = of_kind.get((chance.uniform() * of_kind.len() as f64) as usize).copied().unwrap_or(&looks[0]);
@@ -140,7 +140,7 @@ async fn main() -> std::result::Result<(), Box<dyn Error>> {
         // Over two and a half days, the last part just now; in the last twelfth something has moved.
         let second = now - ((rows - i) as f64 * 216_000.0 / rows.max(1) as f64) as i64;
         let shift = if i * 12 > rows * 11 { 0.8 } else { 0.0 };
-        record.add(&part(&judge, &looks, &mut chance, i, Timestamp::from_second(second)?, shift))?;
+        record.add(&part(&judge, &looks, &mut chance, i, Timestamp::from_second(second)?, (shift, 0.03)))?;
     }
     let hub = Hub::new(record);
     let models = Arc::new(InService(RwLock::new(BTreeMap::from([("part".to_owned(), judge)]))));
@@ -153,7 +153,8 @@ async fn main() -> std::result::Result<(), Box<dyn Error>> {
             for i in rows.. {
                 std::thread::sleep(Duration::from_millis(every));
                 let Some(judge) = models.judge("part") else { return };
-                if let Err(e) = hub.add(&part(&judge, &looks, &mut chance, i, Timestamp::now(), 0.0)) {
+                if let Err(e) = hub.add(&part(&judge, &looks, &mut chance, i, Timestamp::now(), (0.0, 0.15)))
+                {
                     eprintln!("not recorded: {e}");
                 }
             }

@@ -366,16 +366,16 @@ async fn drift_is_watched_and_goes_on_where_it_stopped() {
 async fn a_threshold_is_renewed_from_the_record_and_taken_back() {
     let line = Line::filled();
     let until = "until=2026-11-25T07:00:00Z";
-    let look = line.ok(&format!("/v1/calibration?{until}&rate=0.1")).await;
+    let look = line.ok(&format!("/v1/calibration?{until}&rate=0.03")).await;
     assert_eq!((&look["sample"]["open"], &look["change"]), (&json!(4), &Value::Null));
     assert_eq!(look["sample"]["first_open"], "2026-11-25T06:11:00Z");
     assert!(look["refused"].as_str().unwrap().contains("found 4 still open"));
-    let before = line.ok("/v1/calibration?until=2026-11-25T06:11:00Z&rate=0.1").await;
+    let before = line.ok("/v1/calibration?until=2026-11-25T06:11:00Z&rate=0.03").await;
     assert_eq!((&before["sample"]["accepted"], &before["refused"]), (&json!(10), &Value::Null));
     for (id, review) in [(11, "good"), (22, "defect"), (33, "good"), (44, "good")] {
         line.review(id, review).await;
     }
-    let look = line.ok(&format!("/v1/calibration?{until}&rate=0.1")).await;
+    let look = line.ok(&format!("/v1/calibration?{until}&rate=0.03")).await;
     let sample = &look["sample"];
     assert_eq!(
         (&sample["accepted"], &sample["good_after_all"], &sample["defects"]),
@@ -391,7 +391,7 @@ async fn a_threshold_is_renewed_from_the_record_and_taken_back() {
     let old = line.judge();
     let old_bytes = std::fs::read(&old.path).unwrap();
     let apply = json!({
-        "model": "washer", "since": null, "until": look["until"], "rate": 0.1,
+        "model": "washer", "since": null, "until": look["until"], "rate": 0.03,
         "digest": look["digest"], "fingerprint": sample["fingerprint"],
     });
     assert_eq!(line.post_as(Some(Role::Read), "/v1/calibration", &apply).await.0, StatusCode::FORBIDDEN);
@@ -423,7 +423,7 @@ async fn a_threshold_is_renewed_from_the_record_and_taken_back() {
         line.hub.add(&line.part(i, 0.3 + (i % 5) as f64 * 0.01)).unwrap();
     }
     let next = line.ok("/v1/calibration?until=2026-11-25T08:00:00Z").await;
-    assert_eq!((&next["sample"]["accepted"], &next["rate"]), (&json!(20), &json!(0.1)), "{next}");
+    assert_eq!((&next["sample"]["accepted"], &next["rate"]), (&json!(20), &json!(0.03)), "{next}");
     let drift = line.ok("/v1/drift").await;
     assert_eq!(drift["reference"]["calibration"], true);
 

@@ -14,8 +14,12 @@ let queue = [];
 let done = [];
 let busy = false;
 let ends = false;
+let later = null;
+let left = null;
 
 const current = () => queue[0];
+
+const remaining = () => `${left ?? queue.length} to look at, ${done.length} done now`;
 
 async function fetchMore() {
   const found = await get("/v1/parts", {
@@ -38,7 +42,7 @@ async function show() {
     picture.clear("Nothing to review");
     return;
   }
-  by("queue").textContent = `${queue.length}${ends ? "" : " or more"} to look at, ${done.length} done now`;
+  by("queue").textContent = remaining();
   by("review-part").replaceChildren(
     html("p", { class: "part-name" }, part.name),
     html("dl", { class: "facts" },
@@ -49,56 +53,53 @@ async function show() {
   await picture.show(ofPart(part, `${part.name}, rejected`));
 }
 
-async function mark(review) {
-  const part = current();
+/** One change at a time; figures follow when the person pauses, so that keys are never waited for. */
+async function change(part, review, then) {
   if (busy || !part || !line.summary?.may_change) return;
   busy = true;
   try {
     await post(`/v1/parts/${part.id}/review`, { review });
-    done.push({ part: queue.shift(), review });
+    then();
     if (queue.length < AT_ONCE / 4 && !ends) await fetchMore();
-    await show();
-    await figures();
   } catch (error) {
     line.notice(error.message);
   } finally {
     busy = false;
   }
+  clearTimeout(later);
+  later = setTimeout(() => figures().catch((error) => line.notice(error.message)), 400);
+  await show();
 }
 
-async function undo() {
-  const last = done.at(-1);
-  if (busy || !last || !line.summary?.may_change) return;
-  busy = true;
-  try {
-    await post(`/v1/parts/${last.part.id}/review`, { review: null });
-    done.pop();
-    queue.unshift(last.part);
-    await show();
-    await figures();
-  } catch (error) {
-    line.notice(error.message);
-  } finally {
-    busy = false;
-  }
-}
+const mark = (review) => change(current(), review, () => {
+  done.push({ part: queue.shift(), review });
+  if (left !== null) left -= 1;
+});
+const undo = () => change(done.at(-1)?.part, null, () => {
+  queue.unshift(done.pop().part);
+  if (left !== null) left += 1;
+});
 
 const interval = (share) => (share ? `${percent(share.share)} (95\u00a0% interval ${percent(share.low)} to ${percent(share.high)})` : "not known yet");
 
 async function figures() {
   const [found] = await Promise.all([get("/v1/review", { model: line.model, offset: offset() }), line.refresh()]);
   const a = found.agreement;
+  const waiting = a.open + a.skipped;
+  left = a.open;
+  if (current()) by("queue").textContent = remaining();
   by("agreement").replaceChildren(
-    table("Rejected parts by what people said", ["Rejected parts", "", ""], [
-      ["All", a.rejected, ""],
+    table("Rejected parts by what people said", ["Rejected parts", "Number", "Share"], [
+      ["All", a.rejected, percent(1)],
       ["Defect: agrees with the model", a.defects, percent(a.rejected ? a.defects / a.rejected : NaN)],
       ["Good after all: over-kill", a.good, percent(a.rejected ? a.good / a.rejected : NaN)],
       ["Skipped", a.skipped, percent(a.rejected ? a.skipped / a.rejected : NaN)],
       ["Not looked at", a.open, percent(a.rejected ? a.open / a.rejected : NaN)],
     ]),
     html("p", {}, "Of the marked parts, defects: ", html("strong", {}, interval(a.agreed)), "."),
-    html("p", {}, "Over-kills among good parts: ", html("strong", {}, interval(found.over_kill_rate)),
-      a.open + a.skipped > 0 ? `. ${counted(a.open + a.skipped, "part is", "parts are")} still open, so this is at least so many.` : "."));
+    html("p", {}, "Over-kills among good parts: ", waiting > 0
+      ? [html("strong", {}, `at least ${percent(found.over_kill_rate?.share)}`), `; ${counted(waiting, "rejected part is", "rejected parts are")} still open.`]
+      : [html("strong", {}, interval(found.over_kill_rate)), "."]));
   common(found);
 }
 
