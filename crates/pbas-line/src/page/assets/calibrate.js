@@ -42,7 +42,7 @@ function showPreview() {
   const parts = [
     html("p", {}, sampleText(p.sample)),
     html("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Thresholds before and after" },
-      table("Thresholds before and after", ["", "Threshold", "Good parts rejected", "Is that proven?", "Good parts behind it"], rows)),
+      table("Thresholds before and after", ["Model", "Threshold", "Good parts rejected", "Is that proven?", "Good parts behind it"], rows)),
   ];
   if (p.change) {
     const c = p.change;
