@@ -2,7 +2,7 @@
 //! Rows are only added, and chained by digests, so that one that was removed or edited shows (`pbas history verify`).
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use pbas::Result;
@@ -12,6 +12,14 @@ use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 
 use crate::judge::{Judge, Judged};
+
+mod chain;
+mod fault;
+mod read;
+mod schema;
+#[cfg(test)]
+mod tests;
+mod write;
 
 /// A picture to be recorded.
 #[derive(Debug, Clone, PartialEq)]
@@ -156,27 +164,62 @@ pub struct Filter {
     pub latest_first: bool,
 }
 
-/// The record. Clones share one connection; any number of other processes may read the file meanwhile.
+/// The record. Clones share its connections; any number of other processes may read the file meanwhile.
 #[derive(Debug, Clone)]
 pub struct Record {
-    connection: Arc<Mutex<Connection>>,
+    /// Writes one after the other.
+    writer: Arc<Mutex<Connection>>,
+    /// Reads while the other writes; in memory it is the same.
+    reader: Arc<Mutex<Connection>>,
     path: Option<PathBuf>,
 }
 
 impl Record {
+    /// Opens a file to write and read it; it is made if there is none, and one of an earlier schema is brought up to date.
+    ///
+    /// # Errors
+    /// The file is no record, of a later schema, locked, or cannot be written.
+    pub fn open(path: &Path) -> Result<Self> {
+        let writer = schema::open(path)?;
+        let reader = schema::open_to_read(path)?;
+        let share = |c| Arc::new(Mutex::new(c));
+        Ok(Self { writer: share(writer), reader: share(reader), path: Some(path.to_owned()) })
+    }
+
+    /// Opens a file to read it alone; it must be there. Another process may write it meanwhile.
+    ///
+    /// # Errors
+    /// The file is no record, of another schema, or cannot be read.
+    pub fn open_to_read(path: &Path) -> Result<Self> {
+        let reader = Arc::new(Mutex::new(schema::open_to_read(path)?));
+        Ok(Self { writer: Arc::clone(&reader), reader, path: Some(path.to_owned()) })
+    }
+
+    /// A new one that is gone with the process.
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn in_memory() -> Result<Self> {
+        let connection = Arc::new(Mutex::new(schema::in_memory()?));
+        Ok(Self { writer: Arc::clone(&connection), reader: connection, path: None })
+    }
+
     /// The file, `None` for one in memory.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
     }
-}
-impl Record {
-    /// Adds a part.
-    ///
-    /// # Errors
-    /// The disk is full, or the file cannot be written.
-    pub fn add(&self, part: &NewPart) -> Result<Part> {
-        let _ = (part, &self.connection);
-        unimplemented!("storage comes next on this branch")
+
+    // A panic elsewhere leaves no half transaction: it is rolled back when it is dropped.
+    fn writer(&self) -> MutexGuard<'_, Connection> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reader(&self) -> MutexGuard<'_, Connection> {
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fault(&self, e: rusqlite::Error) -> pbas::Error {
+        fault::fault(self.path(), e)
     }
 }
