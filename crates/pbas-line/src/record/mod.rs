@@ -15,10 +15,13 @@ use crate::judge::{Judge, Judged};
 
 mod chain;
 mod fault;
+pub mod ledger;
 mod read;
+pub mod retain;
 mod schema;
 #[cfg(test)]
 mod tests;
+pub mod verify;
 mod write;
 
 /// A picture to be recorded.
