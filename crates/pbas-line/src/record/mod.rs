@@ -14,9 +14,10 @@ use serde::{Deserialize, Serialize};
 use crate::judge::{Judge, Judged};
 
 mod chain;
+pub mod export;
 mod fault;
 pub mod ledger;
-mod read;
+pub mod read;
 pub mod retain;
 mod schema;
 #[cfg(test)]

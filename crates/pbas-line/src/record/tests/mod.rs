@@ -8,6 +8,7 @@ use pbas::score::Region;
 
 use super::*;
 
+mod export;
 mod faults;
 mod ledger;
 mod retain;

@@ -1,0 +1,1 @@
+//! Watching, from end to end.
