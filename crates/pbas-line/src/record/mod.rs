@@ -21,7 +21,7 @@ pub mod read;
 pub mod retain;
 mod schema;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod verify;
 mod write;
 
