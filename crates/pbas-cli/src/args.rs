@@ -23,7 +23,7 @@ pub use data::{Data, DataCommand, Inspect};
 pub use history::{History, HistoryCommand, HistoryFormat, ReviewName, VerdictName, Verify};
 pub use recipe::Recipe;
 pub use report::Report;
-pub use serve::Serve;
+pub use serve::{LogFormat, Serve};
 pub use watch::{MoveOf, Watch};
 
 const EXIT_CODES: &str = "Exit codes: 0 done; 1 anomalies were found (predict --fail-on-anomaly alone); 2 failed, or \

@@ -42,15 +42,20 @@ impl Judge {
     /// Loads a model file, which runs its self-test.
     ///
     /// # Errors
-    /// As [`model_file::open`], or a file name that is no text.
+    /// As [`model_file::load`], or a file name that is no text.
     pub fn load(path: &Path) -> Result<Self> {
         let name = path.file_stem().and_then(|n| n.to_str()).ok_or_else(|| {
             Error::caller(format!("model file `{}`: expected a name in UTF-8", path.display()))
         })?;
-        let bytes = std::fs::read(path).map_err(|e| Error::io("cannot read", path, e))?;
+        // Read once: the digest is that of the very bytes the model is made of, and nothing is mapped, so that a file that is copied over
+        // this one in place cannot hurt a model in service.
+        let bytes = std::fs::read(path).map_err(|e| Error::io("cannot read model", path, e))?;
         let digest = hex(&Sha256::digest(&bytes));
+        let shown = path.display().to_string();
+        let model = model_file::from_bytes(&bytes, &shown)
+            .map_err(|e| e.context(format!("cannot load model `{shown}`")))?;
         drop(bytes);
-        let detector = model_file::open(path)?.into_detector()?;
+        let detector = Detector::new(model)?;
         Ok(Self { name: name.to_owned(), digest, path: path.to_owned(), detector })
     }
 
