@@ -1,5 +1,6 @@
 //! Arguments of `pbas watch`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -45,6 +46,15 @@ pub struct Watch {
     /// A password comes in PBAS_MQTT_PASSWORD
     #[arg(long, value_name = "URL")]
     pub mqtt: Option<String>,
+    /// Serve the page for people here: live, review, drift (for instance 127.0.0.1:8321)
+    #[arg(long, value_name = "ADDRESS")]
+    pub page: Option<SocketAddr>,
+    /// File of tokens for the page, lines of `read TOKEN` or `admin TOKEN`
+    #[arg(long, value_name = "FILE", requires = "page")]
+    pub tokens: Option<PathBuf>,
+    /// Serve the page beyond this machine without tokens
+    #[arg(long, requires = "page")]
+    pub insecure: bool,
     /// Look at the folder so often, beside what the system tells
     #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = parse_duration)]
     pub poll: Duration,

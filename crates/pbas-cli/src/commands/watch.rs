@@ -1,19 +1,23 @@
 //! `pbas watch`: pictures that are dropped into a folder.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use pbas::{Error, ErrorKind, Result};
+use pbas::{Error, Result};
 use pbas_line::hub::Hub;
 use pbas_line::judge::Judge;
 use pbas_line::record::Record;
 use pbas_line::record::retain::Retention;
 use pbas_line::watch::exec::Program;
 use pbas_line::watch::mqtt::{Broker, PASSWORD};
-use pbas_line::watch::{Patience, Slot, Stop, Wanted, Watch as Watching, run as watch};
+use pbas_line::serve::Limits;
+use pbas_line::serve::http::{ListenOptions, Tokens};
+use pbas_line::watch::{Page, Patience, Slot, Wanted, Watch as Watching, run as watch};
 
 use crate::args::{MoveOf, Watch};
 use crate::output::{Printer, Status, data, to_stderr};
+use crate::progress::is_stop_wished;
 
 /// Runs the command.
 ///
@@ -23,20 +27,21 @@ pub fn run(args: &Watch, printer: Printer) -> Result<Status> {
     let judge = Judge::load(&args.model)?;
     let wanted = wanted(args, &judge)?;
     let record = Record::open(&args.db)?;
-    let stop = Stop::default();
-    let asked = stop.clone();
-    ctrlc::set_handler(move || asked.stop())
-        .map_err(|e| Error::new(ErrorKind::Io, "cannot listen for Ctrl-C").with_source(e))?;
     printer.say(&format!(
         "watching {} with model {}; the record is {}",
         args.folder.display(),
         judge.name,
         args.db.display()
     ));
+    let (hub, model) = (Hub::new(record), Slot::new(judge));
+    let page = args.page.map(|address| page(args, address, &hub, &model)).transpose()?;
+    if let Some(page) = &page {
+        printer.say(&format!("the page is at {}", page.url()));
+    }
     let watching = Watching {
         folder: args.folder.clone(),
-        model: Slot::new(judge),
-        hub: Hub::new(record),
+        model,
+        hub,
         patience: Patience {
             poll: args.poll,
             quiet: args.quiet_time,
@@ -49,8 +54,30 @@ pub fn run(args: &Watch, printer: Printer) -> Result<Status> {
         say: Arc::new(|text: &str| to_stderr(&format!("warning: {text}"))),
         print: Box::new(|line: &str| data(format!("{line}\n").as_bytes())),
     };
-    watch(watching, &stop)?;
+    watch(watching, &is_stop_wished)?;
     Ok(Status::Done)
+}
+
+fn page(args: &Watch, address: SocketAddr, hub: &Hub, model: &Slot) -> Result<Page> {
+    let tokens = match &args.tokens {
+        Some(path) => {
+            let (tokens, warning) = Tokens::read(path)?;
+            if let Some(warning) = warning {
+                to_stderr(&format!("warning: {warning}"));
+            }
+            Some(tokens)
+        }
+        None => None,
+    };
+    let listen = ListenOptions {
+        address,
+        tls: None,
+        tokens,
+        insecure: args.insecure,
+        limits: Limits::default(),
+        observer: None,
+    };
+    Page::start(hub.clone(), model.clone(), listen)
 }
 
 fn wanted(args: &Watch, judge: &Judge) -> Result<Wanted> {

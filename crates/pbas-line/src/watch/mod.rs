@@ -5,6 +5,7 @@
 //! - [`run`]: scans, judges on all cores, records in order, then sees to the actions.
 //! - [`actions`]: what is done about a recorded part; it is noted in the record and done again after a restart until it is noted as done.
 //! - [`moving`], [`exec`], [`mqtt`], [`heatmap`]: the actions.
+//! - [`Page`]: the page for people, served beside.
 //! - [`camera`]: whether pictures are of the size that the model expects.
 //!
 //! The record is the ledger: a part's row is committed together with its file (path, size, time, content) and its actions before any
@@ -16,6 +17,7 @@ pub mod exec;
 pub mod heatmap;
 pub mod moving;
 pub mod mqtt;
+mod page;
 pub mod run;
 pub mod scan;
 pub mod slot;
@@ -27,7 +29,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use run::{Stop, run};
+pub use page::Page;
+pub use run::run;
 pub use slot::Slot;
 
 use crate::hub::Hub;

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -35,29 +34,12 @@ const AGAIN: Duration = Duration::from_secs(10);
 /// A clock that goes back by more, in microseconds, is spoken of.
 const BACK: i64 = 5_000_000;
 
-/// Asks the loop to end; clones ask the same loop.
-#[derive(Debug, Clone, Default)]
-pub struct Stop(Arc<AtomicBool>);
-
-impl Stop {
-    /// To end, once the picture that is being recorded is done.
-    pub fn stop(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether it is to end.
-    #[must_use]
-    pub fn is_stopped(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// Watches until it is asked to stop, or nobody reads the lines any more.
+/// Watches until `stop` says so, or nobody reads the lines any more.
 ///
 /// # Errors
 /// The folder is not there at the beginning, a folder that files are to go to cannot be made, the record cannot be written at the beginning, or
 /// stdout. What goes wrong later is said and tried again.
-pub fn run(watch: Watch, stop: &Stop) -> Result<()> {
+pub fn run(watch: Watch, stop: &dyn Fn() -> bool) -> Result<()> {
     let folder = std::fs::canonicalize(&watch.folder).map_err(|e| {
         Error::io("cannot watch folder", &watch.folder, e).with_hint("expected a folder that is there")
     })?;
@@ -134,10 +116,10 @@ struct Line {
 }
 
 impl Line {
-    fn watch(&mut self, poll: Duration, stop: &Stop) -> Result<()> {
+    fn watch(&mut self, poll: Duration, stop: &dyn Fn() -> bool) -> Result<()> {
         let (mut alarm, mut trouble) = (Alarm::new(&self.folder), None::<String>);
         let (mut retained, mut resumed) = (None::<Instant>, None::<Instant>);
-        while !stop.is_stopped() {
+        while !stop() {
             let resume = resumed.is_none_or(|at| at.elapsed() >= AGAIN);
             if resume {
                 resumed = Some(Instant::now());
@@ -169,17 +151,17 @@ impl Line {
     }
 
     /// What was left before, then what is new.
-    fn turn(&mut self, resume: bool, stop: &Stop) -> Result<bool> {
+    fn turn(&mut self, resume: bool, stop: &dyn Fn() -> bool) -> Result<bool> {
         Ok((!resume || self.doer.resume(&self.folder)?) && self.round(stop)?)
     }
 
     /// One look, and all that is complete. `false` where nobody reads the lines any more.
-    fn round(&mut self, stop: &Stop) -> Result<bool> {
+    fn round(&mut self, stop: &dyn Fn() -> bool) -> Result<bool> {
         loop {
             let look = self.scanner.look(self.hub.record(), Instant::now())?;
             look.remarks.iter().for_each(|r| (self.say)(r));
             let some = &look.candidates[..look.candidates.len().min(AT_ONCE)];
-            if some.is_empty() || stop.is_stopped() {
+            if some.is_empty() || stop() {
                 return Ok(true);
             }
             if !self.judge(some, stop)? {
@@ -191,7 +173,7 @@ impl Line {
         }
     }
 
-    fn judge(&mut self, candidates: &[Candidate], stop: &Stop) -> Result<bool> {
+    fn judge(&mut self, candidates: &[Candidate], stop: &dyn Fn() -> bool) -> Result<bool> {
         let judge = self.doer.model.judge();
         let extras = Extras { pictures: self.pictures, heatmap: self.doer.wanted.heatmaps.is_some() };
         let mut open = true;
@@ -202,7 +184,7 @@ impl Line {
         let work = |scratch: &mut Scratch, c: &Candidate| take(&judge, c, extras, scratch, Threads::One);
         in_order(candidates, Scratch::default, work, |candidate, outcome| {
             open = self.keep(candidate, outcome, &judge)?;
-            Ok(open && !stop.is_stopped())
+            Ok(open && !stop())
         })?;
         Ok(open)
     }
