@@ -290,6 +290,52 @@ fn a_broker_that_restarts_loses_no_verdict() {
 }
 
 #[test]
+fn a_second_process_on_the_same_folder_is_refused() {
+    let line = Line::new(&[]);
+    let running = line.start();
+    line.drop_picture("test/good/000.png", "a.png");
+    line.wait_for(1);
+    let (inside, db, model) = (line.shown("in"), line.shown("line.sqlite"), model().display().to_string());
+    pbas(&["watch", &inside, "-m", &model, "--db", &db]).code(2).says(&["found another `pbas watch`"]);
+    running.end();
+}
+
+#[test]
+fn a_folder_that_vanishes_is_spoken_of_and_watched_again_when_it_is_back() {
+    let line = Line::new(&[]);
+    let running = line.start();
+    line.drop_picture("test/good/000.png", "a.png");
+    line.wait_for(1);
+    fs::rename(line.at("in"), line.at("away")).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    fs::rename(line.at("away"), line.at("in")).unwrap();
+    line.drop_picture("test/good/001.png", "b.png");
+    line.wait_for(2);
+    let (lines, err) = running.end();
+    assert_eq!(lines.len(), 2, "the first one is not taken again");
+    assert!(err.matches("cannot be read").count() == 1 && err.matches("is back").count() == 1, "{err}");
+}
+
+#[test]
+fn a_locked_record_holds_up_the_line_and_loses_nothing() {
+    let line = Line::new(&[]);
+    let running = line.start();
+    line.drop_picture("test/good/000.png", "a.png");
+    line.wait_for(1);
+    let other = rusqlite::Connection::open(line.at("line.sqlite")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    line.drop_picture("test/good/001.png", "b.png");
+    // Longer than its patience with the lock.
+    std::thread::sleep(Duration::from_millis(6_500));
+    assert_eq!(line.parts().len(), 1);
+    other.execute_batch("ROLLBACK").unwrap();
+    line.wait_for(2);
+    let (lines, err) = running.end();
+    assert_eq!(lines.len(), 2);
+    assert!(err.contains("is locked") && err.contains("the record can be written again"), "{err}");
+}
+
+#[test]
 fn a_camera_of_another_size_is_spoken_of_once() {
     let line = Line::new(&[]);
     for i in 0..3 {

@@ -9,10 +9,10 @@ use pbas_line::hub::Hub;
 use pbas_line::judge::Judge;
 use pbas_line::record::Record;
 use pbas_line::record::retain::Retention;
-use pbas_line::watch::exec::Program;
-use pbas_line::watch::mqtt::{Broker, PASSWORD};
 use pbas_line::serve::Limits;
 use pbas_line::serve::http::{ListenOptions, Tokens};
+use pbas_line::watch::exec::Program;
+use pbas_line::watch::mqtt::{Broker, PASSWORD};
 use pbas_line::watch::{Page, Patience, Slot, Wanted, Watch as Watching, run as watch};
 
 use crate::args::{MoveOf, Watch};

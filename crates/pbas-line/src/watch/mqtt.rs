@@ -22,6 +22,8 @@ use crate::record::ledger::{Action, Kind};
 const IN_FLIGHT: u16 = 32;
 /// Between two tries to connect.
 const AGAIN: Duration = Duration::from_millis(500);
+/// Bytes of a message; the regions of a picture of noise are many.
+const LARGEST: usize = 64 << 20;
 /// A broker that is silent for so long is asked whether it is there.
 const ALIVE: Duration = Duration::from_secs(5);
 /// What waits at the end of the process is still sent, for so long.
@@ -189,7 +191,7 @@ impl Outbox {
     async fn connection(&self, told: &mut bool, farewell: &mut Option<Instant>) -> Result<(), String> {
         let mut options = MqttOptions::new(client_id(), &self.broker.host, self.broker.port);
         options.set_keep_alive(ALIVE).set_clean_session(true).set_inflight(IN_FLIGHT);
-        options.set_max_packet_size(1 << 20, 1 << 20);
+        options.set_max_packet_size(LARGEST, LARGEST);
         if let Some(user) = &self.broker.user {
             options.set_credentials(user, self.broker.password.as_deref().unwrap_or_default());
         }

@@ -1,17 +1,19 @@
 //! The loop: look, judge on all cores, record in order, see to the actions.
 
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use notify::event::{EventKind, ModifyKind, RenameMode};
+use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind, RenameMode};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use pbas::detector::Scratch;
 use pbas::error::chain;
 use pbas::ordered::in_order;
 use pbas::{Error, Result, Threads};
+use sha2::{Digest, Sha256};
 
 use super::actions::Doer;
 use super::camera::Camera;
@@ -19,9 +21,10 @@ use super::mqtt::Sender;
 use super::scan::{Candidate, Scanner};
 use super::take::{Extras, Outcome, take};
 use super::{Say, Watch};
-use crate::record::Filter;
+use crate::judge::{Judge, hex};
 use crate::record::ledger::{Added, Kind, Taken};
 use crate::record::retain::Retention;
+use crate::record::{Filter, Record};
 
 /// Pictures that are judged between two looks.
 const AT_ONCE: usize = 256;
@@ -62,6 +65,8 @@ pub fn run(watch: Watch, stop: &dyn Fn() -> bool) -> Result<()> {
         }
     }
     let record = watch.hub.record().clone();
+    // Held until the end: two processes would do every action twice.
+    let _alone = alone(&record, &folder)?;
     let sender = match wanted.mqtt.clone() {
         Some(broker) => Some(Sender::start(broker, record.clone(), folder.clone(), Arc::clone(&watch.say))?),
         None => {
@@ -98,6 +103,25 @@ pub fn run(watch: Watch, stop: &dyn Fn() -> bool) -> Result<()> {
         say,
     };
     line.watch(watch.patience.poll, stop)
+}
+
+/// Makes sure that no other process watches this folder with this record; the system lets go of the lock however a process ends.
+fn alone(record: &Record, folder: &Path) -> Result<Option<File>> {
+    let Some(path) = record.path() else { return Ok(None) };
+    let digest = hex(&Sha256::digest(folder.as_os_str().as_encoded_bytes()));
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!("-watch-{}", &digest[..8]));
+    let path = PathBuf::from(name);
+    let file = File::create(&path).map_err(|e| Error::io("cannot make", &path, e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Err(Error::caller(format!(
+            "folder `{}`: expected nobody else, found another `pbas watch` with this record",
+            folder.display()
+        ))
+        .with_hint("end the other one first")),
+        Err(TryLockError::Error(e)) => Err(Error::io("cannot lock", &path, e)),
+    }
 }
 
 /// A watched folder at work.
@@ -190,7 +214,7 @@ impl Line {
     }
 
     /// Records what came of a candidate and does what is asked for.
-    fn keep(&mut self, candidate: &Candidate, outcome: Outcome, judge: &crate::judge::Judge) -> Result<bool> {
+    fn keep(&mut self, candidate: &Candidate, outcome: Outcome, judge: &Judge) -> Result<bool> {
         let Outcome::Ready(mut part, drawn) = outcome else {
             self.scanner.not_yet(candidate);
             return Ok(true);
@@ -296,35 +320,46 @@ impl Alarm {
 
     /// Until something changes, or for so long.
     fn wait(&mut self, poll: Duration, scanner: &mut Scanner) {
+        let end = Instant::now() + poll;
         let mut gone = scanner.is_gone() || self.watcher.is_none();
-        let first = match self.events.recv_timeout(poll) {
-            Ok(event) => Some(event),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        };
-        if first.is_some() {
-            std::thread::sleep(TOGETHER);
+        let mut changed = false;
+        while !changed {
+            match self.events.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(event) => changed = self.hear(event, scanner, &mut gone),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
+            }
         }
-        for event in first.into_iter().chain(self.events.try_iter()) {
-            match event {
-                Ok(event) => {
-                    let into = matches!(
-                        event.kind,
-                        EventKind::Modify(ModifyKind::Name(
-                            RenameMode::To | RenameMode::Both | RenameMode::Any
-                        ))
-                    );
-                    if into && let Some(path) = event.paths.last() {
-                        scanner.renamed(path);
-                    }
-                    gone |= event.kind.is_remove() && event.paths.iter().any(|p| *p == self.folder);
-                }
-                Err(_) => gone = true,
+        if changed {
+            std::thread::sleep(TOGETHER);
+            while let Ok(event) = self.events.try_recv() {
+                self.hear(event, scanner, &mut gone);
             }
         }
         if gone {
             // A folder that comes back is another one to the system.
             self.watcher = None;
             self.set();
+        }
+    }
+
+    /// Whether an event is worth a look. Looking itself opens the folder, and reading opens files: these events would never end.
+    fn hear(&self, event: notify::Result<notify::Event>, scanner: &mut Scanner, gone: &mut bool) -> bool {
+        let Ok(event) = event else {
+            *gone = true;
+            return true;
+        };
+        let into = matches!(
+            event.kind,
+            EventKind::Modify(ModifyKind::Name(RenameMode::To | RenameMode::Both | RenameMode::Any))
+        );
+        if into && let Some(path) = event.paths.last() {
+            scanner.renamed(path);
+        }
+        *gone |= event.kind.is_remove() && event.paths.contains(&self.folder);
+        match event.kind {
+            EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
+            EventKind::Access(_) => false,
+            _ => true,
         }
     }
 }
