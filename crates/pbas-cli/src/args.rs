@@ -20,11 +20,11 @@ use pbas::settings::{Preset, Sizes};
 pub use backbone::{BackboneArgs, BackboneCommand, Fetch};
 pub use bench::{Bench, BenchCommand, BenchRun, Merge};
 pub use data::{Data, DataCommand, Inspect};
-pub use history::History;
+pub use history::{History, HistoryCommand, HistoryFormat, ReviewName, VerdictName, Verify};
 pub use recipe::Recipe;
 pub use report::Report;
 pub use serve::{LogFormat, Serve};
-pub use watch::Watch;
+pub use watch::{MoveOf, Watch};
 
 const EXIT_CODES: &str = "Exit codes: 0 done; 1 anomalies were found (predict --fail-on-anomaly alone); 2 failed, or \
                           failed for some inputs (the others are done); 130 stopped by Ctrl-C or a signal.";

@@ -36,9 +36,14 @@ impl Hub {
     /// As [`Record::add`]; nothing is told then.
     pub fn add(&self, part: &NewPart) -> Result<Arc<Part>> {
         let part = Arc::new(self.record.add(part)?);
-        // Nobody looking on is no fault.
-        let _ = self.parts.send(Arc::clone(&part));
+        self.tell(&part);
         Ok(part)
+    }
+
+    /// Tells the onlookers of a part that was recorded in another way.
+    pub fn tell(&self, part: &Arc<Part>) {
+        // Nobody looking on is no fault.
+        let _ = self.parts.send(Arc::clone(part));
     }
 
     /// Parts recorded from now on.

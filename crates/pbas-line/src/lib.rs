@@ -6,13 +6,16 @@
 //! - [`hub`]: where verdicts go: into the record, and to whoever looks on.
 //! - [`watch`]: a folder into which cameras drop pictures.
 //! - [`serve`]: the same over HTTP (Open Inference Protocol v2, and a simple way beside it).
-//! - [`page`]: what a person sees: live, try, review, drift.
+//! - [`page`]: what a person sees: live, try, review, drift. Its statistics: [`agreement`], [`drift`], [`renewal`].
 #![forbid(unsafe_code)]
 
+pub mod agreement;
+pub mod drift;
 pub mod hub;
 pub mod judge;
 pub mod page;
 pub mod record;
+pub mod renewal;
 pub mod serve;
 pub mod watch;
 

@@ -34,7 +34,9 @@ pub fn run(args: &Serve, printer: Printer) -> Result<Status> {
     };
     let tls = args.cert.clone().zip(args.key.clone()).map(|(cert, key)| TlsFiles { cert, key });
     if tokens.is_some() && tls.is_none() && !args.listen.ip().is_loopback() {
-        to_stderr("warning: tokens travel unencrypted: everybody on the way can read them; use `--cert` and `--key`");
+        to_stderr(
+            "warning: tokens travel unencrypted: everybody on the way can read them; use `--cert` and `--key`",
+        );
     }
     let record = match &args.db {
         Some(path) => Record::open(path)?,

@@ -14,11 +14,15 @@ use serde::{Deserialize, Serialize};
 use crate::judge::{Judge, Judged};
 
 mod chain;
+pub mod export;
 mod fault;
-mod read;
+pub mod ledger;
+pub mod read;
+pub mod retain;
 mod schema;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
+pub mod verify;
 mod write;
 
 /// A picture to be recorded.

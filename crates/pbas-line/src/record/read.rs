@@ -13,6 +13,17 @@ use super::{Filter, Part, Record, Review, Said};
 const COLUMNS: &str = "id, time_us, name, size, sha256, model, model_digest, error, verdict, image_score, threshold, p_value, value, peak, \
      width, height, regions, decode_ms, judge_ms, (SELECT nullif(review, 'withdrawn') FROM reviews WHERE part = parts.id ORDER BY reviews.id DESC LIMIT 1)";
 
+/// A model that has judged parts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelOf {
+    /// Its name.
+    pub name: String,
+    /// SHA-256 of its file.
+    pub digest: String,
+    /// How many parts.
+    pub parts: u64,
+}
+
 impl Record {
     /// The part of this number, if there is one.
     ///
@@ -71,6 +82,34 @@ impl Record {
         let count: i64 =
             statement.query_row(params_from_iter(values), |r| r.get(0)).map_err(|e| self.fault(e))?;
         Ok(count.unsigned_abs())
+    }
+
+    /// The models that have judged parts, in the order of their first ones.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn models(&self) -> Result<Vec<ModelOf>> {
+        let connection = self.reader();
+        let found = || -> rusqlite::Result<Vec<ModelOf>> {
+            let sql = "SELECT model, model_digest, count(*) FROM parts GROUP BY model_digest, model ORDER BY min(id)";
+            let mut statement = connection.prepare_cached(sql)?;
+            let rows = statement.query_map([], |r| {
+                Ok(ModelOf { name: r.get(0)?, digest: r.get(1)?, parts: r.get::<_, i64>(2)?.unsigned_abs() })
+            })?;
+            rows.collect()
+        };
+        found().map_err(|e| self.fault(e))
+    }
+
+    /// The digest of a part's row, which stands for everything before it too.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn digest(&self, id: i64) -> Result<Option<String>> {
+        let connection = self.reader();
+        let mut statement =
+            connection.prepare_cached("SELECT digest FROM parts WHERE id = ?").map_err(|e| self.fault(e))?;
+        statement.query_row([id], |r| r.get(0)).optional().map_err(|e| self.fault(e))
     }
 
     /// The small JPEG of a part, where it is kept.

@@ -77,7 +77,14 @@ impl Folder {
     /// It cannot be read.
     pub fn new(path: &Path, registry: Registry, metrics: Metrics, problems: Problems) -> Result<Self> {
         list(path)?;
-        Ok(Self { path: path.to_owned(), registry, metrics, problems, files: BTreeMap::new(), vanished: false })
+        Ok(Self {
+            path: path.to_owned(),
+            registry,
+            metrics,
+            problems,
+            files: BTreeMap::new(),
+            vanished: false,
+        })
     }
 
     /// Takes what is there now, without waiting for files to stay the same: for the start.
@@ -101,7 +108,10 @@ impl Folder {
             Err(e) => {
                 // A share that dropped is no wish to take every model out of service.
                 if !self.vanished {
-                    tracing::warn!(error = chain(&e), "the models' folder cannot be read; all stay in service");
+                    tracing::warn!(
+                        error = chain(&e),
+                        "the models' folder cannot be read; all stay in service"
+                    );
                 }
                 self.vanished = true;
                 return;

@@ -109,7 +109,8 @@ struct Figures {
 /// From half a millisecond to half a minute.
 fn times() -> Histogram {
     Histogram::new([
-        0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0,
+        0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 3.0, 5.0,
+        10.0, 30.0,
     ])
 }
 
@@ -126,7 +127,11 @@ impl Default for Metrics {
         let seconds = Family::new_with_constructor(times as fn() -> Histogram);
         registry.register("request_seconds", "Time from a request's head to its answer", seconds.clone());
         let errors = Family::default();
-        registry.register("errors", "Requests without a verdict, and records that failed, by kind", errors.clone());
+        registry.register(
+            "errors",
+            "Requests without a verdict, and records that failed, by kind",
+            errors.clone(),
+        );
         let verdicts = Family::default();
         registry.register("verdicts", "Pictures judged", verdicts.clone());
         let rejected = Family::default();

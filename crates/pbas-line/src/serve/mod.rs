@@ -163,8 +163,10 @@ impl State {
     fn model(&self, name: &str) -> std::result::Result<Arc<Judge>, Refusal> {
         self.registry().get(name).ok_or_else(|| {
             let names: Vec<String> = self.registry().all().iter().map(|j| j.name.clone()).collect();
-            Refusal::not_found(format!("there is no model `{name}`"))
-                .with_hint(format!("models in service: {}", if names.is_empty() { "none".into() } else { names.join(", ") }))
+            Refusal::not_found(format!("there is no model `{name}`")).with_hint(format!(
+                "models in service: {}",
+                if names.is_empty() { "none".into() } else { names.join(", ") }
+            ))
         })
     }
 
@@ -199,7 +201,8 @@ pub async fn judge_now(
 ) -> std::result::Result<Answer, Refusal> {
     let arrived = Instant::now();
     let judge = state.model(model)?;
-    let job = Job { judge, picture: Picture::Encoded(bytes), name: name.to_owned(), wanted, arrived, held: None };
+    let job =
+        Job { judge, picture: Picture::Encoded(bytes), name: name.to_owned(), wanted, arrived, held: None };
     let answers = state.judge(vec![job], arrived + state.limits().deadline).await?;
     answers.into_iter().next().unwrap_or_else(|| Err(Refusal::internal("a picture has no verdict")))
 }

@@ -12,7 +12,10 @@ use super::{State, oip, predict, routes};
 /// The document.
 #[derive(Debug, OpenApi)]
 #[openapi(
-    info(title = "pbas", description = "A trained model judges pictures of parts. Tokens, where they are in use: `Authorization: Bearer TOKEN`."),
+    info(
+        title = "pbas",
+        description = "A trained model judges pictures of parts. Tokens, where they are in use: `Authorization: Bearer TOKEN`."
+    ),
     paths(
         predict::predict,
         routes::models,

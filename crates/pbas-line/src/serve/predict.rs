@@ -81,7 +81,8 @@ pub async fn predict(
 
 fn respond(model: &str, answer: Answer) -> Response {
     let Answer { judged, heatmap, part, waited_ms, .. } = answer;
-    let note = Note { model: model.to_owned(), pictures: 1, wait_ms: waited_ms, judge_ms: judged.milliseconds };
+    let note =
+        Note { model: model.to_owned(), pictures: 1, wait_ms: waited_ms, judge_ms: judged.milliseconds };
     let score = HeaderValue::from_str(&judged.image_score.to_string());
     let verdict = HeaderValue::from_static(judged.verdict.word());
     let mut response = match heatmap {
@@ -122,7 +123,8 @@ async fn from_form(headers: &HeaderMap, bytes: Bytes) -> Result<(Bytes, Option<S
     // It was received within the limits already.
     DefaultBodyLimit::disable().apply(&mut request);
     let form = Multipart::from_request(request, &()).await;
-    let mut form = form.map_err(|e| Refusal::request(format!("the form cannot be read: {}", e.body_text())))?;
+    let mut form =
+        form.map_err(|e| Refusal::request(format!("the form cannot be read: {}", e.body_text())))?;
     let mut found = None;
     while let Some(field) = form.next_field().await.map_err(unfit)? {
         let name = field.file_name().map(str::to_owned);
@@ -140,9 +142,12 @@ mod tests {
 
     #[test]
     fn forms_are_known_by_their_type() {
-        let with = |kind: &str| HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_str(kind).unwrap())]);
+        let with =
+            |kind: &str| HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_str(kind).unwrap())]);
         assert!(is_form(&with("multipart/form-data; boundary=x")) && is_form(&with("Multipart/Form-Data")));
-        assert!(!is_form(&with("multipart/mixed")) && !is_form(&with("image/png")) && !is_form(&HeaderMap::new()));
+        assert!(
+            !is_form(&with("multipart/mixed")) && !is_form(&with("image/png")) && !is_form(&HeaderMap::new())
+        );
     }
 
     #[test]

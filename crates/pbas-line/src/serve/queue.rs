@@ -161,11 +161,13 @@ impl<J: Send + 'static, A: Send + 'static> Queue<J, A> {
             } else if begun > deadline {
                 Some(Err(Refusal::deadline(self.load().delay)))
             } else {
-                Some(catch_unwind(AssertUnwindSafe(|| work(&job, &mut scratch, threads))).unwrap_or_else(|_| {
-                    // The panic itself is on stderr. Buffers may be half written.
-                    scratch = Scratch::default();
-                    Err(Refusal::internal("the judgement failed by a fault of the program"))
-                }))
+                Some(catch_unwind(AssertUnwindSafe(|| work(&job, &mut scratch, threads))).unwrap_or_else(
+                    |_| {
+                        // The panic itself is on stderr. Buffers may be half written.
+                        scratch = Scratch::default();
+                        Err(Refusal::internal("the judgement failed by a fault of the program"))
+                    },
+                ))
             };
             // A body is freed before its answer is given.
             drop(job);

@@ -60,14 +60,14 @@ impl Refusal {
     /// More work than can be done in time; `seconds`: when it is worth to ask again.
     pub fn busy(message: impl Into<String>, seconds: f64) -> Self {
         let seconds = (seconds.ceil() as u64).clamp(1, 60);
-        Self {
-            retry_after: Some(seconds),
-            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message)
-        }
+        Self { retry_after: Some(seconds), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message) }
     }
     /// The picture's turn did not come in time.
     pub fn deadline(seconds: f64) -> Self {
-        Self { kind: "deadline", ..Self::busy("the picture's turn did not come before its deadline", seconds) }
+        Self {
+            kind: "deadline",
+            ..Self::busy("the picture's turn did not come before its deadline", seconds)
+        }
     }
     /// The server is about to end.
     pub fn stopping() -> Self {

@@ -19,7 +19,8 @@ use crate::page::{self, PageState};
 
 /// Everything that is served: verdicts, health, metrics, the API's document, the page.
 pub fn router(state: &State) -> Router {
-    let page = page::router(PageState { hub: state.hub().clone(), models: Arc::new(state.registry().clone()) });
+    let page =
+        page::router(PageState { hub: state.hub().clone(), models: Arc::new(state.registry().clone()) });
     Router::new()
         .route("/v1/predict/{model}", post(predict::predict))
         .route("/v1/models", get(models))
@@ -28,7 +29,9 @@ pub fn router(state: &State) -> Router {
         .merge(oip::router())
         .with_state(state.clone())
         .merge(page)
-        .fallback(|| async { Refusal::not_found("there is nothing here").with_hint("`/openapi.json` says what there is") })
+        .fallback(|| async {
+            Refusal::not_found("there is nothing here").with_hint("`/openapi.json` says what there is")
+        })
 }
 
 /// A model in service, or a file that could not be put into service.
@@ -55,13 +58,20 @@ pub async fn models(From(state): From<State>) -> Json<Vec<ModelEntry>> {
         .registry()
         .all()
         .iter()
-        .map(|j| ModelEntry { name: j.name.clone(), digest: Some(j.digest.clone()), in_service: true, problem: None })
+        .map(|j| ModelEntry {
+            name: j.name.clone(),
+            digest: Some(j.digest.clone()),
+            in_service: true,
+            problem: None,
+        })
         .collect();
     for (path, problem) in state.problems().all() {
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         match entries.iter_mut().find(|e| e.name == name) {
             Some(entry) => entry.problem = Some(problem),
-            None => entries.push(ModelEntry { name, digest: None, in_service: false, problem: Some(problem) }),
+            None => {
+                entries.push(ModelEntry { name, digest: None, in_service: false, problem: Some(problem) })
+            }
         }
     }
     Json(entries)
@@ -93,7 +103,9 @@ pub struct Received {
 /// # Errors
 /// No room (503), an encoding that is not known (415), or the body broke off.
 pub async fn receive(state: &State, headers: &HeaderMap, body: Body) -> Result<Received, Refusal> {
-    if let Some(encoding) = headers.get(header::CONTENT_ENCODING).filter(|e| !e.as_bytes().eq_ignore_ascii_case(b"identity")) {
+    if let Some(encoding) =
+        headers.get(header::CONTENT_ENCODING).filter(|e| !e.as_bytes().eq_ignore_ascii_case(b"identity"))
+    {
         return Err(Refusal::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "unsupported",
@@ -150,7 +162,10 @@ async fn read(state: &State, mut body: Body) -> Result<(Bytes, Option<OwnedSemap
                 Err(_) => {
                     drop((bytes, held));
                     discard(body).await;
-                    return Err(Refusal::busy("too many requests at once: no memory is left for this one", 1.0));
+                    return Err(Refusal::busy(
+                        "too many requests at once: no memory is left for this one",
+                        1.0,
+                    ));
                 }
             }
         }
@@ -163,7 +178,10 @@ async fn read(state: &State, mut body: Body) -> Result<(Bytes, Option<OwnedSemap
 ///
 /// # Errors
 /// The work panics.
-pub async fn aside<T: Send + 'static>(state: &State, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
+pub async fn aside<T: Send + 'static>(
+    state: &State,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Refusal> {
     let internal = |_| Refusal::internal("a request could not be worked on");
     let _place = state.0.desks.acquire().await.map_err(|_| Refusal::stopping())?;
     tokio::task::spawn_blocking(work).await.map_err(internal)

@@ -50,7 +50,8 @@ pub fn run(options: Options, ready: impl FnOnce(&str), stop: impl Fn() -> bool) 
             Some(named.spawn(move || folder.watch(&ended)).map_err(threads)?)
         }
         None if !has_models => {
-            return Err(Error::caller("expected a model, found none").with_hint("name a model file, or a folder with `--models`"));
+            return Err(Error::caller("expected a model, found none")
+                .with_hint("name a model file, or a folder with `--models`"));
         }
         None => None,
     };

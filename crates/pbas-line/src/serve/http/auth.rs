@@ -34,7 +34,9 @@ impl Tokens {
         let unreadable = |e| Error::io("cannot read token file", path, e);
         let about = std::fs::metadata(path).map_err(unreadable)?;
         if about.len() > LONGEST_FILE {
-            return Err(Error::limits(format!("token file `{shown}`: expected at most {LONGEST_FILE} bytes")));
+            return Err(Error::limits(format!(
+                "token file `{shown}`: expected at most {LONGEST_FILE} bytes"
+            )));
         }
         let text = std::fs::read_to_string(path).map_err(unreadable)?;
         let mut tokens = Vec::new();
@@ -61,9 +63,14 @@ impl Tokens {
             tokens.push((digest(token), role));
         }
         if tokens.is_empty() {
-            return Err(Error::input(format!("token file `{shown}`: expected `read TOKEN` or `admin TOKEN`, found no token")));
+            return Err(Error::input(format!(
+                "token file `{shown}`: expected `read TOKEN` or `admin TOKEN`, found no token"
+            )));
         }
-        Ok((Self(Arc::new(tokens)), readable_by_others(&about).map(|how| format!("token file `{shown}` {how}"))))
+        Ok((
+            Self(Arc::new(tokens)),
+            readable_by_others(&about).map(|how| format!("token file `{shown}` {how}")),
+        ))
     }
 
     /// What the sender of this `Authorization` header may do. Takes the same time whatever token is asked about: every one is compared, by
@@ -101,7 +108,8 @@ fn digest(token: &str) -> [u8; 32] {
 fn readable_by_others(about: &std::fs::Metadata) -> Option<String> {
     use std::os::unix::fs::PermissionsExt;
     let mode = about.permissions().mode() & 0o777;
-    (mode & 0o077 != 0).then(|| format!("can be read by others (mode {mode:o}): `chmod 600` makes it yours alone"))
+    (mode & 0o077 != 0)
+        .then(|| format!("can be read by others (mode {mode:o}): `chmod 600` makes it yours alone"))
 }
 
 #[cfg(not(unix))]
@@ -127,7 +135,13 @@ mod tests {
         let role = |header: &str| tokens.role(Some(header.as_bytes()));
         assert_eq!(role("Bearer aaaaaaaaaaaaaaaaaaaa"), Some(Role::Read));
         assert_eq!(role("bearer bbbbbbbbbbbbbbbbbbbb"), Some(Role::Admin));
-        for wrong in ["Bearer aaaaaaaaaaaaaaaaaaa", "Bearer ", "Basic aaaaaaaaaaaaaaaaaaaa", "aaaaaaaaaaaaaaaaaaaa", ""] {
+        for wrong in [
+            "Bearer aaaaaaaaaaaaaaaaaaa",
+            "Bearer ",
+            "Basic aaaaaaaaaaaaaaaaaaaa",
+            "aaaaaaaaaaaaaaaaaaaa",
+            "",
+        ] {
             assert_eq!(role(wrong), None, "{wrong}");
         }
         assert_eq!((tokens.role(None), tokens.role(Some(&[0xff, b' ']))), (None, None));

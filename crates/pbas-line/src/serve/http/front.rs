@@ -12,9 +12,9 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use tokio::sync::watch;
 
+use super::ListenOptions;
 use super::auth::Tokens;
 use super::body::{Broken, Guarded, UntilStop, too_long};
-use super::ListenOptions;
 use crate::page::Role;
 use crate::serve::limits::Limits;
 use crate::serve::refusal::{Kind, Refusal};
@@ -81,11 +81,19 @@ impl Front {
         let (path, method, headers) = (request.uri().path(), request.method(), request.headers());
         let changes = !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
         if self.this_machine_only && !host(headers).is_none_or(is_this_machine) {
-            return Err(Refusal::new(StatusCode::FORBIDDEN, "forbidden", "the request is for another host than this machine")
-                .with_hint("ask by 127.0.0.1 or localhost; for other names use `--tokens`, or `--insecure`"));
+            return Err(Refusal::new(
+                StatusCode::FORBIDDEN,
+                "forbidden",
+                "the request is for another host than this machine",
+            )
+            .with_hint("ask by 127.0.0.1 or localhost; for other names use `--tokens`, or `--insecure`"));
         }
         if changes && is_foreign(headers) {
-            return Err(Refusal::new(StatusCode::FORBIDDEN, "forbidden", "a page from elsewhere may not ask this server"));
+            return Err(Refusal::new(
+                StatusCode::FORBIDDEN,
+                "forbidden",
+                "a page from elsewhere may not ask this server",
+            ));
         }
         let Some(tokens) = &self.tokens else { return Ok(Role::Admin) };
         let role = tokens.role(headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes));
@@ -145,7 +153,9 @@ async fn pass(State(front): State<Arc<Front>>, mut request: Request, next: Next)
     let length = request.body().size_hint().exact();
     let mut response = match front.admit(&request) {
         Err(refusal) => refusal.into_response(),
-        Ok(_) if length.is_some_and(|n| n > front.limits.body as u64) => too_long(&front.limits).into_response(),
+        Ok(_) if length.is_some_and(|n| n > front.limits.body as u64) => {
+            too_long(&front.limits).into_response()
+        }
         Ok(role) => {
             request.extensions_mut().insert(role);
             let request = request.map(|body| Body::new(Guarded::new(body, &front.limits, broken.clone())));
@@ -155,7 +165,9 @@ async fn pass(State(front): State<Arc<Front>>, mut request: Request, next: Next)
     if let Some(refusal) = broken.refusal(&front.limits) {
         response = refusal.into_response();
     }
-    if response.status() == StatusCode::METHOD_NOT_ALLOWED && !response.headers().contains_key(header::CONTENT_TYPE) {
+    if response.status() == StatusCode::METHOD_NOT_ALLOWED
+        && !response.headers().contains_key(header::CONTENT_TYPE)
+    {
         response = with_body(response, "method", &format!("`{path}` takes no {method}"));
     }
     let is_news = response

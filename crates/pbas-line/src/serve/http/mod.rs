@@ -93,7 +93,9 @@ impl Listener {
             let in_use = e.kind() == std::io::ErrorKind::AddrInUse;
             let error = Error::new(ErrorKind::Io, format!("cannot listen on `{address}`")).with_source(e);
             match in_use {
-                true => error.with_hint("another program listens there; end it, or choose another port with `--listen`"),
+                true => error.with_hint(
+                    "another program listens there; end it, or choose another port with `--listen`",
+                ),
                 false => error,
             }
         })?;
@@ -195,13 +197,20 @@ fn tls_acceptor(files: &TlsFiles) -> Result<TlsAcceptor> {
         .and_then(Iterator::collect::<std::result::Result<Vec<_>, _>>)
         .map_err(|e| unfit("certificate", &files.cert, e))?;
     if certificates.is_empty() {
-        return Err(Error::input(format!("`{}`: expected a certificate in PEM, found none", files.cert.display())));
+        return Err(Error::input(format!(
+            "`{}`: expected a certificate in PEM, found none",
+            files.cert.display()
+        )));
     }
     let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|e| unfit("private key", &files.key, e))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let refused = |e: rustls::Error| {
-        Error::input(format!("certificate `{}` and key `{}` are unfit", files.cert.display(), files.key.display()))
-            .with_source(e)
+        Error::input(format!(
+            "certificate `{}` and key `{}` are unfit",
+            files.cert.display(),
+            files.key.display()
+        ))
+        .with_source(e)
     };
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

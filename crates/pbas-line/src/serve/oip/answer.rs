@@ -83,7 +83,8 @@ enum Flat {
 
 impl Output {
     /// All outputs.
-    pub const ALL: [Self; 5] = [Self::ImageScore, Self::Verdict, Self::PValue, Self::Threshold, Self::ScoreMap];
+    pub const ALL: [Self; 5] =
+        [Self::ImageScore, Self::Verdict, Self::PValue, Self::Threshold, Self::ScoreMap];
 
     /// Its name in the protocol.
     pub fn name(self) -> &'static str {
@@ -112,9 +113,13 @@ impl Output {
             Self::PValue => doubles(|a| a.judged.p_value),
             Self::Threshold => doubles(|a| a.judged.threshold),
             Self::Verdict => Flat::Texts(answers.iter().map(|a| a.judged.verdict.word()).collect()),
-            Self::ScoreMap => {
-                Flat::Floats(answers.iter().filter_map(|a| a.map.as_ref()).flat_map(|m| m.values.iter().copied()).collect())
-            }
+            Self::ScoreMap => Flat::Floats(
+                answers
+                    .iter()
+                    .filter_map(|a| a.map.as_ref())
+                    .flat_map(|m| m.values.iter().copied())
+                    .collect(),
+            ),
         }
     }
 
@@ -129,9 +134,10 @@ impl Output {
 impl Flat {
     fn bytes(&self) -> Vec<u8> {
         match self {
-            Self::Texts(texts) => {
-                texts.iter().flat_map(|t| [&(t.len() as u32).to_le_bytes()[..], t.as_bytes()].concat()).collect()
-            }
+            Self::Texts(texts) => texts
+                .iter()
+                .flat_map(|t| [&(t.len() as u32).to_le_bytes()[..], t.as_bytes()].concat())
+                .collect(),
             Self::Doubles(values) => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
             Self::Floats(values) => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
         }
@@ -192,14 +198,15 @@ pub fn write(
         });
     }
     let head = InferResponse { model_name: model.to_owned(), model_version: version, id, outputs };
-    let mut body =
-        serde_json::to_vec(&head).map_err(|e| Refusal::internal(format!("the answer cannot be written: {e}")))?;
+    let mut body = serde_json::to_vec(&head)
+        .map_err(|e| Refusal::internal(format!("the answer cannot be written: {e}")))?;
     if wanted.iter().all(|w| !w.binary) {
         return Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response());
     }
     let length = HeaderValue::from(body.len());
     body.extend_from_slice(&tail);
-    let mut response = ([(header::CONTENT_TYPE, "application/octet-stream")], Body::from(body)).into_response();
+    let mut response =
+        ([(header::CONTENT_TYPE, "application/octet-stream")], Body::from(body)).into_response();
     response.headers_mut().insert(LENGTH_HEADER, length);
     Ok(response)
 }
@@ -220,7 +227,8 @@ mod tests {
         let usual = ["image_score", "verdict", "p_value", "threshold"];
         assert_eq!(names(""), usual.map(|n| (n, false)));
         assert_eq!(names(r#","parameters":{"binary_data_output":true}"#), usual.map(|n| (n, true)));
-        let some = r#","outputs":[{"name":"score_map","parameters":{"binary_data":true}},{"name":"verdict"}]"#;
+        let some =
+            r#","outputs":[{"name":"score_map","parameters":{"binary_data":true}},{"name":"verdict"}]"#;
         assert_eq!(names(some), [("score_map", true), ("verdict", false)]);
         for (bad, said) in [
             (r#","outputs":[{"name":"x"}]"#, "found `x`"),

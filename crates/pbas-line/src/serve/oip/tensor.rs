@@ -43,7 +43,9 @@ pub fn pictures(request: &Parsed, most: usize, pixels: u64) -> Result<Vec<Pictur
     }
     let binary = request.binary.first().cloned().flatten();
     if binary.is_none() && input.data.is_none() {
-        return Err(Refusal::request(format!("input `{INPUT}`: expected `data` or `binary_data_size`, found neither")));
+        return Err(Refusal::request(format!(
+            "input `{INPUT}`: expected `data` or `binary_data_size`, found neither"
+        )));
     }
     match input.datatype.as_str() {
         "BYTES" => files(input, binary, most),
@@ -51,9 +53,14 @@ pub fn pictures(request: &Parsed, most: usize, pixels: u64) -> Result<Vec<Pictur
             let layout = layout(&input.shape, pixels)?;
             check_count(layout.count, most)?;
             let bytes = levels(input, binary, layout)?;
-            Ok(bytes.chunks_exact(3 * layout.height * layout.width).map(|c| Picture::Decoded(picture(c, layout))).collect())
+            Ok(bytes
+                .chunks_exact(3 * layout.height * layout.width)
+                .map(|c| Picture::Decoded(picture(c, layout)))
+                .collect())
         }
-        other => Err(Refusal::request(format!("input `{INPUT}`: expected BYTES, UINT8 or FP32, found `{other}`"))),
+        other => {
+            Err(Refusal::request(format!("input `{INPUT}`: expected BYTES, UINT8 or FP32, found `{other}`")))
+        }
     }
 }
 
@@ -69,7 +76,8 @@ fn check_count(count: usize, most: usize) -> Result<(), Refusal> {
 
 /// Picture files.
 fn files(input: &InputTensor, binary: Option<Bytes>, most: usize) -> Result<Vec<Picture>, Refusal> {
-    let said = product(&input.shape).ok_or_else(|| Refusal::request(format!("input `{INPUT}`: the shape is too large")))?;
+    let said = product(&input.shape)
+        .ok_or_else(|| Refusal::request(format!("input `{INPUT}`: the shape is too large")))?;
     check_count(said, most)?;
     let files: Vec<Bytes> = match (binary, &input.data) {
         (Some(bytes), _) => elements(&bytes, most)?,
@@ -82,7 +90,9 @@ fn files(input: &InputTensor, binary: Option<Bytes>, most: usize) -> Result<Vec<
             };
             data.texts.iter().map(decode).collect::<Result<_, _>>()?
         }
-        (None, _) => return Err(Refusal::request(format!("input `{INPUT}`: expected texts in base64, found numbers"))),
+        (None, _) => {
+            return Err(Refusal::request(format!("input `{INPUT}`: expected texts in base64, found numbers")));
+        }
     };
     if files.len() != said {
         return Err(Refusal::request(format!(
@@ -98,10 +108,13 @@ fn elements(bytes: &Bytes, most: usize) -> Result<Vec<Bytes>, Refusal> {
     let (mut found, mut at) = (Vec::new(), 0);
     while at < bytes.len() {
         if found.len() == most {
-            return Err(Refusal::too_large(format!("expected at most {most} pictures a request, found more")));
+            return Err(Refusal::too_large(format!(
+                "expected at most {most} pictures a request, found more"
+            )));
         }
         let length = bytes.get(at..at + PREFIX).and_then(|l| l.try_into().ok()).map(u32::from_le_bytes);
-        let end = length.and_then(|l| (at + PREFIX).checked_add(l as usize)).filter(|&end| end <= bytes.len());
+        let end =
+            length.and_then(|l| (at + PREFIX).checked_add(l as usize)).filter(|&end| end <= bytes.len());
         let Some(end) = end else {
             return Err(Refusal::request(format!(
                 "input `{INPUT}`: element {} is cut short: expected a length of four bytes and as many bytes",
@@ -120,7 +133,9 @@ fn product(shape: &[u64]) -> Option<usize> {
 
 fn layout(shape: &[u64], pixels: u64) -> Result<Layout, Refusal> {
     let unfit = || {
-        Refusal::request(format!("input `{INPUT}`: expected a shape [h, w, 3], [3, h, w], or one of these with n before; found {shape:?}"))
+        Refusal::request(format!(
+            "input `{INPUT}`: expected a shape [h, w, 3], [3, h, w], or one of these with n before; found {shape:?}"
+        ))
     };
     let (count, sides) = match *shape {
         [a, b, c] => (1, [a, b, c]),
@@ -136,7 +151,9 @@ fn layout(shape: &[u64], pixels: u64) -> Result<Layout, Refusal> {
         return Err(unfit());
     }
     if height.checked_mul(width).is_none_or(|n| n > pixels) {
-        return Err(Refusal::too_large(format!("expected at most {pixels} pixels a picture, found {width} x {height}")));
+        return Err(Refusal::too_large(format!(
+            "expected at most {pixels} pixels a picture, found {width} x {height}"
+        )));
     }
     let side = |n: u64| usize::try_from(n).map_err(|_| unfit());
     Ok(Layout { count: side(count)?, height: side(height)?, width: side(width)?, interleaved })
@@ -150,7 +167,9 @@ fn levels(input: &InputTensor, binary: Option<Bytes>, layout: Layout) -> Result<
             return Ok(());
         }
         let expected = expected.map_or_else(|| "fewer".to_owned(), |n| n.to_string());
-        Err(Refusal::request(format!("input `{INPUT}`: expected {expected} numbers as its shape says, found {found}")))
+        Err(Refusal::request(format!(
+            "input `{INPUT}`: expected {expected} numbers as its shape says, found {found}"
+        )))
     };
     let not_levels = || {
         Refusal::request(format!("input `{INPUT}`: expected whole numbers from 0 to 255, found others"))
@@ -164,10 +183,18 @@ fn levels(input: &InputTensor, binary: Option<Bytes>, layout: Layout) -> Result<
         (Some(bytes), _) => {
             check(bytes.len() / size_of::<f32>())?;
             if bytes.len() % size_of::<f32>() != 0 {
-                return Err(Refusal::request(format!("input `{INPUT}`: expected four bytes a number, found {} in all", bytes.len())));
+                return Err(Refusal::request(format!(
+                    "input `{INPUT}`: expected four bytes a number, found {} in all",
+                    bytes.len()
+                )));
             }
             let level = |b: &[u8]| level(f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-            bytes.chunks_exact(4).map(level).collect::<Option<Vec<u8>>>().map(Bytes::from).ok_or_else(not_levels)
+            bytes
+                .chunks_exact(4)
+                .map(level)
+                .collect::<Option<Vec<u8>>>()
+                .map(Bytes::from)
+                .ok_or_else(not_levels)
         }
         (None, Some(data)) if data.texts.is_empty() => {
             check(data.numbers.len())?;
@@ -230,7 +257,10 @@ mod tests {
         let expected = vec![Rgb8 { width: 2, height: 1, data: data.clone() }];
         let floats: Vec<u8> = data.iter().flat_map(|&v| f32::from(v).to_le_bytes()).collect();
         assert_eq!(pixels(of(&input("UINT8", "[1,2,3]", r#""data":[1,2,3,4,5,6]"#), b"")), expected);
-        assert_eq!(pixels(of(&input("UINT8", "[1,1,2,3]", r#""data":[[[[1,2,3],[4,5,6]]]]"#), b"")), expected);
+        assert_eq!(
+            pixels(of(&input("UINT8", "[1,1,2,3]", r#""data":[[[[1,2,3],[4,5,6]]]]"#), b"")),
+            expected
+        );
         assert_eq!(pixels(of(&input("FP32", "[1,2,3]", r#""data":[1.0,2,3,4,5,6]"#), b"")), expected);
         assert_eq!(pixels(of(&input("UINT8", "[3,1,2]", r#""data":[1,4,2,5,3,6]"#), b"")), expected);
         assert_eq!(pixels(of(&input("UINT8", "[1,2,3]", &binary(6)), &data)), expected);
@@ -266,7 +296,12 @@ mod tests {
             (input("BYTES", "[0]", r#""data":[]"#), b"", 400, "at least one"),
             (input("BYTES", "[1]", r#""data":[7]"#), b"", 400, "found numbers"),
             (input("BYTES", "[18446744073709551615,9]", r#""data":["YWJj"]"#), b"", 400, "too large"),
-            (input("BYTES", "[1]", r#""data":["YWJj"],"parameters":{"binary_data_size":1}"#), b"x", 400, "found both"),
+            (
+                input("BYTES", "[1]", r#""data":["YWJj"],"parameters":{"binary_data_size":1}"#),
+                b"x",
+                400,
+                "found both",
+            ),
             (input("BYTES", "[1]", r#""shape2":[]"#), b"", 400, "found neither"),
             (input("BYTES", "[1]", &binary(9)), &[9, 0, 0, 0, 1, 2, 3, 4, 5], 400, "element 0 is cut short"),
             (input("BYTES", "[1]", &binary(2)), &[9, 0], 400, "element 0 is cut short"),

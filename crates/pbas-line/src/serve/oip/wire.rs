@@ -95,7 +95,9 @@ pub struct Parsed {
 pub fn head_length(headers: &HeaderMap) -> Result<Option<usize>, Refusal> {
     let Some(value) = headers.get(LENGTH_HEADER) else { return Ok(None) };
     let length = value.to_str().ok().and_then(|v| v.trim().parse().ok());
-    length.map(Some).ok_or_else(|| Refusal::request(format!("{LENGTH_HEADER}: expected a number of bytes, found {value:?}")))
+    length.map(Some).ok_or_else(|| {
+        Refusal::request(format!("{LENGTH_HEADER}: expected a number of bytes, found {value:?}"))
+    })
 }
 
 /// Takes a body apart.
@@ -125,7 +127,8 @@ pub fn parse(body: &Bytes, head_length: Option<usize>) -> Result<Parsed, Refusal
                 input.name
             )));
         }
-        let end = usize::try_from(size).ok().and_then(|size| at.checked_add(size)).filter(|&end| end <= body.len());
+        let end =
+            usize::try_from(size).ok().and_then(|size| at.checked_add(size)).filter(|&end| end <= body.len());
         let Some(end) = end else {
             return Err(Refusal::request(format!(
                 "input `{}`: expected {size} bytes behind the JSON, found {}",

@@ -8,6 +8,12 @@ use pbas::score::Region;
 
 use super::*;
 
+mod export;
+mod faults;
+mod ledger;
+mod retain;
+mod verify;
+
 /// A time that is not now.
 pub fn time(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_700_000_000 + seconds).unwrap()
