@@ -185,8 +185,10 @@ impl Turned {
 pub struct Change {
     /// What the model in service promises.
     pub before: Promised,
-    /// What the new one would.
+    /// What the new one would. A renewal ranks scores anew, so its threshold is on a scale of its own.
     pub after: Promised,
+    /// The new threshold on the scale of the model in service.
+    pub after_on_this_scale: f64,
     /// Parts judged again by both thresholds.
     pub parts: usize,
     /// Rejected, and would be accepted.
@@ -212,6 +214,21 @@ impl From<&Calibration> for Promised {
     }
 }
 
+/// The highest value that a calibration accepts, by bisection: verdicts rise with values.
+fn highest_accepted(calibration: &Calibration, scoring: Scoring) -> f64 {
+    let rejected = |value: f64| calibration.judge_value(value, scoring).rejected;
+    let mut step = 1.0;
+    while step < 1e12 && (rejected(-step) || !rejected(step)) {
+        step *= 2.0;
+    }
+    let (mut low, mut high) = (-step, step);
+    for _ in 0..120 {
+        let middle = 0.5 * (low + high);
+        *(if rejected(middle) { &mut high } else { &mut low }) = middle;
+    }
+    low
+}
+
 impl Change {
     /// Of parts, all judged by `old`, if `new` had judged them.
     #[must_use]
@@ -219,6 +236,7 @@ impl Change {
         let mut change = Self {
             before: Promised::from(old),
             after: Promised::from(new),
+            after_on_this_scale: old.judge_value(highest_accepted(new, scoring), scoring).image_score,
             parts: 0,
             to_normal: Turned::default(),
             to_anomalous: Turned::default(),
@@ -333,6 +351,9 @@ mod tests {
         parts.push(part(204, 50.0, Verdict::Anomalous, None));
         let change = Change::between(&old, &new, SCORING, &parts);
         assert!(change.after.proven && change.after.promise.pictures == 99, "{change:?}");
+        // The rank of the highest of 99 scores, 0.98, is the limit for 1 %; the old calibration's scores are the values themselves.
+        assert!((change.after_on_this_scale - 0.98).abs() < 1e-6, "{change:?}");
+        assert!((highest_accepted(&old, SCORING) - old.threshold).abs() < 1e-9);
         let to_normal = Turned { parts: 3, marked_good: 1, marked_defect: 1, named: vec![200, 201, 202] };
         assert_eq!((change.parts, change.to_normal), (104, to_normal));
         assert_eq!(change.to_anomalous, Turned { parts: 1, named: vec![203], ..Turned::default() });

@@ -18,8 +18,8 @@ function forInput(time) {
 const proven = (p) =>
   p.proven ? "proven" : p.proven_rate === null ? "not proven: its pictures were trained on" : `an estimate; proven is ${percent(p.proven_rate)}`;
 
-function promise(p) {
-  return [number(p.threshold, 3), percent(p.false_reject_rate), proven(p), String(p.pictures)];
+function promise(p, threshold = p.threshold) {
+  return [number(threshold, 3), percent(p.false_reject_rate), proven(p), String(p.pictures)];
 }
 
 function turned(what, t) {
@@ -38,15 +38,16 @@ function showPreview() {
   const p = preview;
   const may = line.summary?.may_change ?? false;
   const rows = [["In service", ...promise(p.change?.before ?? p.in_service)]];
-  if (p.change) rows.push(["New", ...promise(p.change.after)]);
+  if (p.change) rows.push(["New", ...promise(p.change.after, p.change.after_on_this_scale)]);
   const parts = [
     html("p", {}, sampleText(p.sample)),
     html("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Thresholds before and after" },
-      table("Thresholds before and after", ["", "Threshold", "Good parts rejected", "Is that proven?", "Good parts behind it"], rows)),
+      table("Thresholds before and after", ["Model", "Threshold", "Good parts rejected", "Is that proven?", "Good parts behind it"], rows)),
   ];
   if (p.change) {
     const c = p.change;
     parts.push(
+      html("p", { class: "fine" }, `Both thresholds are on the scale of the model in service. A recalibration ranks scores anew: the new model will state its threshold as ${number(c.after.threshold, 3)}.`),
       html("p", {}, `Of ${counted(c.parts, "part")} of this time on the record:`),
       html("ul", {}, turned("rejected to good", c.to_normal), turned("good to rejected", c.to_anomalous)));
     if (c.to_normal.marked_defect > 0) {
