@@ -52,7 +52,7 @@ pub struct State(Arc<Shared>);
 struct Shared {
     registry: Registry,
     problems: Problems,
-    queue: Queue,
+    queue: Queue<Job, Answer>,
     workers: Mutex<Vec<JoinHandle<()>>>,
     hub: Hub,
     metrics: Metrics,

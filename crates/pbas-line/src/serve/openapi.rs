@@ -3,9 +3,10 @@
 use axum::Json;
 use axum::extract::State as From;
 use serde::Serialize;
+use serde_json::Value;
 use utoipa::{IntoResponses, OpenApi, ToSchema};
 
-use super::refusal::ErrorBody;
+use super::refusal::{ErrorBody, Refusal};
 use super::{State, oip, predict, routes};
 
 /// The document.
@@ -30,11 +31,20 @@ use super::{State, oip, predict, routes};
 )]
 struct Api;
 
-/// This document.
+/// This document. Where a path names a model, those in service are listed.
 #[utoipa::path(get, path = "/openapi.json", tag = "health",
     responses((status = 200, description = "The API", content_type = "application/json", body = Object), Refused))]
-pub async fn document(From(_state): From<State>) -> Json<utoipa::openapi::OpenApi> {
-    Json(Api::openapi())
+pub async fn document(From(state): From<State>) -> Result<Json<Value>, Refusal> {
+    let names: Vec<String> = state.registry().all().iter().map(|j| j.name.clone()).collect();
+    let mut document = serde_json::to_value(Api::openapi())
+        .map_err(|e| Refusal::internal(format!("the document cannot be written: {e}")))?;
+    let paths = document["paths"].as_object_mut().into_iter().flat_map(|paths| paths.values_mut());
+    let operations = paths.filter_map(Value::as_object_mut).flat_map(|path| path.values_mut());
+    let parameters = operations.filter_map(|operation| operation["parameters"].as_array_mut()).flatten();
+    for parameter in parameters.filter(|p| p["name"] == "model" && !names.is_empty()) {
+        parameter["schema"]["enum"] = Value::from(names.clone());
+    }
+    Ok(Json(document))
 }
 
 /// The verdict of `pbas predict`.

@@ -1,4 +1,4 @@
-//! A bounded queue of pictures and the few threads that judge them.
+//! A bounded queue of pictures (jobs `J`, answered by `A`) and the few threads that judge them.
 //!
 //! Judging takes whole cores for a tenth of a second, so it runs on threads of its own, one a core, and never on those that talk to clients.
 //! What is taken side by side is what already waits: no picture is held back for others to come.
@@ -18,31 +18,34 @@ use pbas::{Error, ErrorKind, Result, Threads};
 use tokio::sync::oneshot;
 
 use super::refusal::Refusal;
-use super::work::{Answer, Job};
 
 /// Weight of the latest picture in the mean time of a judgement.
 const LATEST: f64 = 0.2;
 
 /// What becomes of a picture.
-pub type Outcome = std::result::Result<Answer, Refusal>;
+pub type Outcome<A> = std::result::Result<A, Refusal>;
 
 /// What a worker does with a job.
-pub type Work = dyn Fn(&Job, &mut Scratch, Threads) -> Outcome + Send + Sync;
+pub type Work<J, A> = dyn Fn(&J, &mut Scratch, Threads) -> Outcome<A> + Send + Sync;
 
 /// The queue. Clones are the same queue.
-#[derive(Clone)]
-pub struct Queue(Arc<Shared>);
+pub struct Queue<J, A>(Arc<Shared<J, A>>);
 
-struct Shared {
-    state: Mutex<State>,
+impl<J, A> Clone for Queue<J, A> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+struct Shared<J, A> {
+    state: Mutex<State<J, A>>,
     wake: Condvar,
     capacity: usize,
     workers: usize,
 }
 
-#[derive(Default)]
-struct State {
-    waiting: VecDeque<Waiting>,
+struct State<J, A> {
+    waiting: VecDeque<Waiting<J, A>>,
     /// Pictures that are being judged.
     busy: usize,
     closed: bool,
@@ -51,19 +54,19 @@ struct State {
     cost: f64,
 }
 
-struct Waiting {
+struct Waiting<J, A> {
     id: u64,
-    job: Job,
+    job: J,
     deadline: Instant,
-    reply: oneshot::Sender<Outcome>,
+    reply: oneshot::Sender<Outcome<A>>,
 }
 
 /// A picture's place in the queue. Dropped, the picture is taken out: nobody wants its verdict any more.
-pub struct Ticket {
+pub struct Ticket<J, A> {
     id: u64,
     deadline: Instant,
-    queue: Queue,
-    reply: oneshot::Receiver<Outcome>,
+    queue: Queue<J, A>,
+    reply: oneshot::Receiver<Outcome<A>>,
 }
 
 /// Figures of the queue at one moment.
@@ -79,13 +82,14 @@ pub struct Load {
     pub delay: f64,
 }
 
-impl Queue {
+impl<J: Send + 'static, A: Send + 'static> Queue<J, A> {
     /// A queue of at most `capacity` pictures, and `workers` threads that do `work` on them until [`Queue::close`].
     ///
     /// # Errors
     /// The operating system gives no threads.
-    pub fn start(capacity: usize, workers: usize, work: Arc<Work>) -> Result<(Self, Vec<JoinHandle<()>>)> {
-        let shared = Shared { state: Mutex::default(), wake: Condvar::new(), capacity, workers };
+    pub fn start(capacity: usize, workers: usize, work: Arc<Work<J, A>>) -> Result<(Self, Vec<JoinHandle<()>>)> {
+        let state = State { waiting: VecDeque::new(), busy: 0, closed: false, next: 0, cost: 0.0 };
+        let shared = Shared { state: Mutex::new(state), wake: Condvar::new(), capacity, workers };
         let queue = Self(Arc::new(shared));
         let start = |i: usize| {
             let (queue, work) = (queue.clone(), Arc::clone(&work));
@@ -96,17 +100,6 @@ impl Queue {
         };
         let threads = (0..workers).map(start).collect::<Result<_>>()?;
         Ok((queue, threads))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The queue's figures.
-    pub fn load(&self) -> Load {
-        let state = self.lock();
-        let (waiting, busy, workers) = (state.waiting.len(), state.busy, self.0.workers);
-        Load { waiting, busy, workers, delay: state.delay(workers) }
     }
 
     /// Whether `count` more pictures could be judged before `deadline`; asked before a body is read, so that a refusal costs nothing.
@@ -121,7 +114,7 @@ impl Queue {
     ///
     /// # Errors
     /// As [`Queue::room`].
-    pub fn submit(&self, jobs: Vec<Job>, deadline: Instant) -> std::result::Result<Vec<Ticket>, Refusal> {
+    pub fn submit(&self, jobs: Vec<J>, deadline: Instant) -> std::result::Result<Vec<Ticket<J, A>>, Refusal> {
         let mut state = self.lock();
         state.room(jobs.len(), deadline, self.0.capacity, self.0.workers)?;
         let mut tickets = Vec::with_capacity(jobs.len());
@@ -142,18 +135,8 @@ impl Queue {
         self.0.wake.notify_all();
     }
 
-    /// Takes a picture out; `false` where it has had its turn.
-    fn take_out(&self, id: u64) -> bool {
-        let mut state = self.lock();
-        let found = state.waiting.iter().position(|w| w.id == id);
-        // Freed after the lock is: a body may be large.
-        let taken = found.and_then(|i| state.waiting.remove(i));
-        drop(state);
-        taken.is_some()
-    }
-
     /// A worker's life.
-    fn run(&self, work: &Work) {
+    fn run(&self, work: &Work<J, A>) {
         let mut scratch = Scratch::default();
         loop {
             let (next, threads) = {
@@ -204,7 +187,30 @@ impl Queue {
     }
 }
 
-impl State {
+impl<J, A> Queue<J, A> {
+    fn lock(&self) -> MutexGuard<'_, State<J, A>> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The queue's figures.
+    pub fn load(&self) -> Load {
+        let state = self.lock();
+        let (waiting, busy, workers) = (state.waiting.len(), state.busy, self.0.workers);
+        Load { waiting, busy, workers, delay: state.delay(workers) }
+    }
+
+    /// Takes a picture out; `false` where it has had its turn.
+    fn take_out(&self, id: u64) -> bool {
+        let mut state = self.lock();
+        let found = state.waiting.iter().position(|w| w.id == id);
+        // Freed after the lock is: a body may be large.
+        let taken = found.and_then(|i| state.waiting.remove(i));
+        drop(state);
+        taken.is_some()
+    }
+}
+
+impl<J, A> State<J, A> {
     /// Seconds until a picture that comes now has its turn.
     fn delay(&self, workers: usize) -> f64 {
         if self.busy < workers && self.waiting.is_empty() {
@@ -237,12 +243,12 @@ impl State {
     }
 }
 
-impl Ticket {
+impl<J, A> Ticket<J, A> {
     /// Waits for the verdict. A picture whose turn has come is always waited for; one whose turn has not come by its deadline is taken out.
     ///
     /// # Errors
     /// The deadline has passed, or the judgement failed.
-    pub async fn answer(mut self) -> Outcome {
+    pub async fn answer(mut self) -> Outcome<A> {
         let lost = || Err(Refusal::internal("the judgement failed by a fault of the program"));
         let late = tokio::time::sleep_until(self.deadline.into());
         tokio::select! {
@@ -256,8 +262,145 @@ impl Ticket {
     }
 }
 
-impl Drop for Ticket {
+impl<J, A> Drop for Ticket<J, A> {
     fn drop(&mut self) {
         self.queue.take_out(self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    type Named = Queue<&'static str, (String, Threads)>;
+
+    /// A queue whose pictures are judged one by one as the test says so; the second channel tells which has begun.
+    fn gated(capacity: usize, workers: usize) -> (Named, Vec<JoinHandle<()>>, Sender<()>, Receiver<String>) {
+        let (gate, open) = channel::<()>();
+        let (begin, begun) = channel();
+        let open = Mutex::new(open);
+        let work = move |job: &&'static str, _: &mut Scratch, threads| {
+            // A test that has seen enough ends while pictures wait.
+            let told = begin.send((*job).to_owned()).is_ok();
+            if !told || open.lock().unwrap().recv().is_err() {
+                return Err(Refusal::stopping());
+            }
+            assert!(*job != "panic", "asked for");
+            Ok(((*job).to_owned(), threads))
+        };
+        let (queue, threads) = Queue::start(capacity, workers, Arc::new(work)).unwrap();
+        (queue, threads, gate, begun)
+    }
+
+    fn later() -> Instant {
+        Instant::now() + Duration::from_secs(3600)
+    }
+
+    fn answer(ticket: Ticket<&'static str, (String, Threads)>) -> Outcome<(String, Threads)> {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(ticket.answer())
+    }
+
+    fn one(queue: &Named, name: &'static str) -> Ticket<&'static str, (String, Threads)> {
+        queue.submit(vec![name], later()).unwrap().pop().unwrap()
+    }
+
+    #[test]
+    fn more_than_may_wait_is_refused_and_nothing_is_lost() {
+        let (queue, threads, gate, begun) = gated(2, 1);
+        let first = one(&queue, "first");
+        begun.recv().unwrap();
+        let rest = queue.submit(vec!["second", "third"], later()).unwrap();
+        let full = queue.submit(vec!["fourth"], later()).err().unwrap();
+        assert_eq!((full.kind, full.retry_after), ("busy", Some(1)));
+        assert_eq!((queue.load().waiting, queue.load().busy), (2, 1));
+        (0..3).for_each(|_| gate.send(()).unwrap());
+        for (ticket, name) in [first].into_iter().chain(rest).zip(["first", "second", "third"]) {
+            assert_eq!(answer(ticket).unwrap().0, name);
+        }
+        queue.close();
+        threads.into_iter().for_each(|t| t.join().unwrap());
+    }
+
+    #[test]
+    fn pictures_of_one_request_are_taken_all_or_none() {
+        let (queue, _threads, _gate, begun) = gated(2, 1);
+        let _first = one(&queue, "first");
+        begun.recv().unwrap();
+        let _second = one(&queue, "second");
+        assert_eq!(queue.submit(vec!["third", "fourth"], later()).err().unwrap().kind, "busy");
+        assert_eq!(queue.load().waiting, 1);
+    }
+
+    #[test]
+    fn work_of_a_client_that_left_is_dropped() {
+        let (queue, _threads, gate, begun) = gated(8, 1);
+        let first = one(&queue, "first");
+        begun.recv().unwrap();
+        drop(one(&queue, "left"));
+        assert_eq!(queue.load().waiting, 0);
+        let last = one(&queue, "last");
+        (0..2).for_each(|_| gate.send(()).unwrap());
+        assert_eq!((answer(first).unwrap().0, answer(last).unwrap().0), ("first".into(), "last".into()));
+        assert_eq!(begun.recv().unwrap(), "last");
+    }
+
+    #[test]
+    fn a_turn_that_comes_too_late_is_refused_and_one_that_came_is_waited_for() {
+        let (queue, _threads, gate, begun) = gated(8, 1);
+        let soon = Instant::now() + Duration::from_millis(1);
+        let first = queue.submit(vec!["first"], later()).unwrap().pop().unwrap();
+        begun.recv().unwrap();
+        let late = queue.submit(vec!["late"], soon).unwrap().pop().unwrap();
+        assert_eq!(answer(late).unwrap_err().kind, "deadline");
+        assert_eq!(queue.load().waiting, 0);
+        gate.send(()).unwrap();
+        assert_eq!(answer(first).unwrap().0, "first");
+    }
+
+    #[test]
+    fn alone_on_all_cores_beside_others_on_one() {
+        let (queue, _threads, gate, begun) = gated(8, 2);
+        let alone = one(&queue, "alone");
+        begun.recv().unwrap();
+        let beside = one(&queue, "beside");
+        begun.recv().unwrap();
+        (0..2).for_each(|_| gate.send(()).unwrap());
+        assert_eq!((answer(alone).unwrap().1, answer(beside).unwrap().1), (Threads::All, Threads::One));
+    }
+
+    #[test]
+    fn a_panic_is_one_refusal() {
+        let (queue, _threads, gate, _begun) = gated(8, 1);
+        (0..2).for_each(|_| gate.send(()).unwrap());
+        assert_eq!(answer(one(&queue, "panic")).unwrap_err().status.as_u16(), 500);
+        assert_eq!(answer(one(&queue, "next")).unwrap().0, "next");
+        assert_eq!(queue.load().busy, 0);
+    }
+
+    #[test]
+    fn what_was_taken_is_judged_after_the_close() {
+        let (queue, threads, gate, begun) = gated(8, 1);
+        let tickets = queue.submit(vec!["first", "second"], later()).unwrap();
+        begun.recv().unwrap();
+        queue.close();
+        assert_eq!(queue.submit(vec!["third"], later()).err().unwrap().kind, "stopping");
+        (0..2).for_each(|_| gate.send(()).unwrap());
+        for ticket in tickets {
+            assert!(answer(ticket).is_ok());
+        }
+        threads.into_iter().for_each(|t| t.join().unwrap());
+    }
+
+    #[test]
+    fn the_wait_is_foreseen() {
+        let mut state: State<(), ()> =
+            State { waiting: VecDeque::new(), busy: 2, closed: false, next: 0, cost: 1.0 };
+        assert!((state.delay(2) - 0.5).abs() < 1e-9);
+        let soon = Instant::now() + Duration::from_millis(100);
+        let refusal = state.room(1, soon, 8, 2).unwrap_err();
+        assert!(refusal.message.contains("0.5 s"), "{refusal:?}");
+        state.busy = 1;
+        assert!(state.room(1, soon, 8, 2).is_ok());
     }
 }
