@@ -3,8 +3,11 @@
 mod backbone;
 mod bench;
 mod data;
+mod history;
 mod recipe;
 mod report;
+mod serve;
+mod watch;
 
 use std::path::PathBuf;
 
@@ -17,8 +20,11 @@ use pbas::settings::{Augment, Preset, Sizes};
 pub use backbone::{BackboneArgs, BackboneCommand, Fetch};
 pub use bench::{Bench, BenchCommand, BenchRun, Merge};
 pub use data::{Data, DataCommand, Inspect};
+pub use history::{History, HistoryCommand, HistoryFormat, ReviewName, VerdictName, Verify};
 pub use recipe::Recipe;
 pub use report::Report;
+pub use serve::{LogFormat, Serve};
+pub use watch::{MoveOf, Watch};
 
 const EXIT_CODES: &str = "Exit codes: 0 done; 1 anomalies were found (predict --fail-on-anomaly alone); 2 failed, or \
                           failed for some inputs (the others are done); 130 stopped by Ctrl-C or a signal.";
@@ -53,6 +59,12 @@ pub enum Command {
     Doctor(Doctor),
     /// Say what is in a model file
     Info(Info),
+    /// Judge pictures over HTTP, with a page for people
+    Serve(Box<Serve>),
+    /// Judge the pictures that cameras drop into a folder, and keep a record
+    Watch(Box<Watch>),
+    /// What the record of a line holds: list, export, verify
+    History(History),
     /// Write a model as one ONNX graph, for other runtimes
     Export(Export),
     /// Backbones: which there are, import, download

@@ -33,6 +33,11 @@ pub fn catch_signals() -> Result<()> {
     .map_err(|e| Error::new(ErrorKind::Io, "cannot wait for Ctrl-C").with_source(e))
 }
 
+/// Whether Ctrl-C was pressed or a signal came; for what runs until then.
+pub fn is_stop_wished() -> bool {
+    STOP.load(Ordering::Relaxed)
+}
+
 /// Shows what is being done.
 #[derive(Debug)]
 pub struct Progress {
@@ -176,7 +181,7 @@ impl Observer for Progress {
     }
 
     fn interrupted(&self) -> bool {
-        let stop = STOP.load(Ordering::Relaxed);
+        let stop = is_stop_wished();
         if stop && !self.heard.swap(true, Ordering::Relaxed) && self.printer != Printer::Quiet {
             self.print("stopping; Ctrl-C once more stops at once");
         }

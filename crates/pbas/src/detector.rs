@@ -35,6 +35,8 @@ pub struct Prediction {
     pub image_score: f64,
     /// Ranks pictures as `image_score` does, but without the ties of a sigmoid at 1: with [`crate::settings::Scoring::Sigmoid`] the logit.
     pub rank_score: f64,
+    /// What a recalibration wants of the picture: the heads' common value before it is ranked ([`Calibration::value`]).
+    pub value: f64,
     /// Bound on the probability that a good picture scores as high ([`crate::calibrate::Judgement`]).
     pub p_value: f64,
     /// What the score is held against.
@@ -218,7 +220,8 @@ impl Detector {
             return Err(Error::input("the scores of this picture are not all numbers; the model is damaged"));
         }
         let calibration = &self.model.calibration;
-        let judgement = calibration.judge(&scores, self.model.settings.scoring);
+        let value = calibration.value(&scores, self.model.settings.scoring);
+        let judgement = calibration.judge_value(value, self.model.settings.scoring);
         let threshold = calibration.pixel_threshold as f32;
         let found = match &self.inside {
             Some(inside) => regions(&only_inside(&map, inside), threshold, 1)?,
@@ -230,6 +233,7 @@ impl Detector {
         Ok(Prediction {
             image_score: judgement.image_score,
             rank_score: judgement.rank_score,
+            value,
             p_value: judgement.p_value,
             threshold: calibration.threshold,
             verdict: if judgement.rejected { Verdict::Anomalous } else { Verdict::Normal },

@@ -9,12 +9,15 @@ mod doctor;
 mod eval;
 mod export;
 mod heatmaps;
+mod history;
 mod info;
 mod predict;
 mod recipe;
 mod record;
 mod report;
+mod serve;
 mod train;
+mod watch;
 
 use std::path::Path;
 
@@ -45,6 +48,9 @@ pub fn run(args: Args) -> Result<Status> {
         Command::Predict(a) => predict::run(a, printer),
         Command::Doctor(a) => doctor::run(a, printer),
         Command::Info(a) => info::run(a),
+        Command::Serve(a) => serve::run(a, printer),
+        Command::Watch(a) => watch::run(a, printer),
+        Command::History(a) => history::run(a, printer),
         Command::Export(a) => export::run(a, printer),
         Command::Backbone(a) => backbone::run(a, printer),
         Command::Data(a) => data::run(a, printer),

@@ -8,12 +8,13 @@ use pbas::detector::{Detector, Scratch, Verdict};
 use pbas::error::chain;
 use pbas::image::{Rgb8, read_rgb};
 use pbas::ordered::in_order;
+use pbas::report::verdict::Judged;
 use pbas::train::observer::Observer;
 use pbas::{Error, ErrorKind, Result, Threads, model_file};
 
 use super::check_precision;
 use super::heatmaps::Heatmaps;
-use super::record::{Judged, Record, Writer};
+use super::record::{Record, Writer};
 use crate::args::Predict;
 use crate::output::{Printer, Status, data};
 use crate::paths::names_below_common_folder;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use pbas::detector::{Prediction, Verdict};
+use pbas::report::verdict::Judged;
 use pbas::score::Region;
 use pbas::{Error, ErrorKind, Result};
 use serde::Serialize;
@@ -22,46 +22,6 @@ pub enum Record {
         /// The error and its causes.
         error: String,
     },
-}
-
-/// A judged picture; sizes and positions in pixels.
-#[derive(Debug, Serialize)]
-pub struct Judged {
-    path: String,
-    image_score: f64,
-    p_value: f64,
-    threshold: f64,
-    /// `normal` or `anomalous`.
-    pub verdict: Verdict,
-    width: usize,
-    height: usize,
-    regions: Vec<Region>,
-    milliseconds: f64,
-}
-
-impl Judged {
-    /// What is written of a prediction.
-    pub fn new(path: &Path, p: &Prediction) -> Self {
-        Self {
-            path: path.display().to_string(),
-            image_score: p.image_score,
-            p_value: p.p_value,
-            threshold: p.threshold,
-            verdict: p.verdict,
-            width: p.width,
-            height: p.height,
-            regions: p.regions.clone(),
-            milliseconds: (p.milliseconds * 100.0).round() / 100.0,
-        }
-    }
-}
-
-/// A verdict as the JSON has it.
-pub fn word(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Normal => "normal",
-        Verdict::Anomalous => "anomalous",
-    }
 }
 
 const CSV_HEADER: [&str; 15] = [
@@ -138,7 +98,7 @@ impl Writer {
                     j.image_score.to_string(),
                     j.p_value.to_string(),
                     j.threshold.to_string(),
-                    word(j.verdict).to_owned(),
+                    j.verdict.word().to_owned(),
                     j.width.to_string(),
                     j.height.to_string(),
                     j.regions.len().to_string(),
@@ -163,7 +123,7 @@ impl Writer {
                 Ok(format!(
                     "{:<width$}  {:<9}  {:>10.4}  {:>10.4}  {:>8.1e}  {:>7}  {}\n",
                     j.path,
-                    word(j.verdict),
+                    j.verdict.word(),
                     j.image_score,
                     j.threshold,
                     j.p_value,

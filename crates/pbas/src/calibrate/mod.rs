@@ -175,14 +175,6 @@ impl Calibration {
         rarities[quorum(rarities.len()) - 1]
     }
 
-    /// How rare the scores of a picture are.
-    fn rarity(&self, scores: &[f64], scoring: Scoring) -> f64 {
-        match &self.together {
-            Some(sample) => sample.rarity(self.value(scores, scoring)),
-            None => self.agreed(scores),
-        }
-    }
-
     /// What [`Calibration::renew`] wants of a picture: the heads' common value before it is ranked.
     #[must_use]
     pub fn value(&self, scores: &[f64], scoring: Scoring) -> f64 {
@@ -195,9 +187,20 @@ impl Calibration {
     /// Image score, rank score, p-value and whether the picture is rejected, from the score of each head.
     #[must_use]
     pub fn judge(&self, scores: &[f64], scoring: Scoring) -> Judgement {
-        let rarity = self.rarity(scores, scoring);
+        self.judge_value(self.value(scores, scoring), scoring)
+    }
+
+    /// As [`Calibration::judge`], from what [`Calibration::value`] gives of the scores: a picture can be judged by another calibration of
+    /// the same heads without being looked at again.
+    #[must_use]
+    pub fn judge_value(&self, value: f64, scoring: Scoring) -> Judgement {
+        let rarity = match (&self.together, scoring) {
+            (Some(sample), _) => sample.rarity(value),
+            (None, Scoring::Sigmoid) => self.heads[0].rarity(value),
+            (None, Scoring::Rarity { .. }) => value,
+        };
         let (image_score, rank_score) = match scoring {
-            Scoring::Sigmoid => (sigmoid(scores[0]), scores[0]),
+            Scoring::Sigmoid => (sigmoid(value), value),
             Scoring::Rarity { .. } => (rarity, rarity),
         };
         Judgement {

@@ -1,12 +1,11 @@
 //! A small picture for a gallery: the part, the score map over it and the defect mask over it, side by side.
 
 use super::heatmap::ColourScale;
-use super::panel;
+use super::{panel, still};
+use crate::Result;
 use crate::detector::Prediction;
 use crate::image::{DefectMask, Rgb8};
 use crate::preprocess::map_to_original;
-use crate::{Error, Result};
-use image::codecs::jpeg::JpegEncoder;
 
 /// Longest side of a panel in pixels.
 const LONGEST: usize = 200;
@@ -37,12 +36,5 @@ pub fn tile(
             data[3 * (y * width + left)..][..row.len()].copy_from_slice(row);
         }
     }
-    let unwritable =
-        |e: image::ImageError| Error::caller("cannot encode a picture of the gallery").with_source(e);
-    let side = |n: usize| u32::try_from(n).map_err(|_| Error::limits("a picture of the gallery is too wide"));
-    let mut bytes = Vec::new();
-    JpegEncoder::new_with_quality(&mut bytes, QUALITY)
-        .encode(&data, side(width)?, side(base.height)?, image::ExtendedColorType::Rgb8)
-        .map_err(unwritable)?;
-    Ok(bytes)
+    still::jpeg(&Rgb8 { width, height: base.height, data }, QUALITY)
 }

@@ -6,3 +6,5 @@ pub mod heatmap;
 pub mod label;
 mod panel;
 mod paths;
+pub mod still;
+pub mod verdict;

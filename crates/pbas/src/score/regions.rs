@@ -1,13 +1,13 @@
 //! Where a map is above a threshold.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::ScoreMap;
 use super::components::Components;
 use crate::Result;
 
 /// A connected group of pixels above the threshold. Positions and sizes are in pixels of the map it was found in.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Region {
     /// First column of the bounding box.
     pub x: usize,

@@ -1,0 +1,107 @@
+//! A model file, loaded and named: bytes of a picture -> what the model says of it, with times.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use pbas::detector::{Detector, Prediction, Scratch};
+use pbas::image::{Rgb8, decode_rgb};
+use pbas::report::heatmap::ColourScale;
+use pbas::report::still;
+use pbas::{Error, Result, Threads, model_file};
+use sha2::{Digest, Sha256};
+
+/// Longest side of a thumbnail and of the map kept beside it, in pixels.
+pub const THUMBNAIL: usize = 256;
+/// JPEG quality of thumbnails.
+const QUALITY: u8 = 80;
+
+/// A model in service. Shared between threads; each brings its own [`Scratch`].
+#[derive(Debug)]
+pub struct Judge {
+    /// The file's name without extension.
+    pub name: String,
+    /// SHA-256 of the model file, in hexadecimal.
+    pub digest: String,
+    /// The model file.
+    pub path: PathBuf,
+    detector: Detector,
+}
+
+/// A judged picture.
+#[derive(Debug)]
+pub struct Judged {
+    /// The picture, decoded.
+    pub picture: Rgb8,
+    /// What the model says.
+    pub prediction: Prediction,
+    /// Time of decoding, in milliseconds; that of the judgement is in the prediction.
+    pub decode_ms: f64,
+}
+
+impl Judge {
+    /// Loads a model file, which runs its self-test.
+    ///
+    /// # Errors
+    /// As [`model_file::load`], or a file name that is no text.
+    pub fn load(path: &Path) -> Result<Self> {
+        let name = path.file_stem().and_then(|n| n.to_str()).ok_or_else(|| {
+            Error::caller(format!("model file `{}`: expected a name in UTF-8", path.display()))
+        })?;
+        // Read once: the digest is that of the very bytes the model is made of, and nothing is mapped, so that a file that is copied over
+        // this one in place cannot hurt a model in service.
+        let bytes = std::fs::read(path).map_err(|e| Error::io("cannot read model", path, e))?;
+        let digest = hex(&Sha256::digest(&bytes));
+        let shown = path.display().to_string();
+        let model = model_file::from_bytes(&bytes, &shown)
+            .map_err(|e| e.context(format!("cannot load model `{shown}`")))?;
+        drop(bytes);
+        let detector = Detector::new(model)?;
+        Ok(Self { name: name.to_owned(), digest, path: path.to_owned(), detector })
+    }
+
+    /// The model, ready to judge.
+    #[must_use]
+    pub fn detector(&self) -> &Detector {
+        &self.detector
+    }
+
+    /// Decodes and judges a picture; `name` is for messages. Neither `threads` nor other pictures change the answer.
+    ///
+    /// # Errors
+    /// Bytes that are no readable picture within the limits, or that the model cannot lay out.
+    pub fn judge(&self, bytes: &[u8], name: &str, scratch: &mut Scratch, threads: Threads) -> Result<Judged> {
+        let start = Instant::now();
+        let picture = decode_rgb(bytes, name, &self.detector.decode_options())?;
+        let decode_ms = start.elapsed().as_secs_f64() * 1e3;
+        let prediction = self.detector.predict(&picture, scratch, threads)?;
+        Ok(Judged { picture, prediction, decode_ms })
+    }
+
+    /// The colours of this model's maps.
+    #[must_use]
+    pub fn scale(&self) -> ColourScale {
+        ColourScale::of_model(self.detector.model())
+    }
+
+    /// A small JPEG of the picture, its longest side at most [`THUMBNAIL`].
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn thumbnail(&self, judged: &Judged) -> Result<Vec<u8>> {
+        still::jpeg(&still::thumbnail(&judged.picture, THUMBNAIL), QUALITY)
+    }
+
+    /// The map as a grey PNG of the thumbnail's size: 0 at the low end of [`Judge::scale`], 255 at the high one.
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn grey_map(&self, judged: &Judged) -> Result<Vec<u8>> {
+        still::grey_map(&judged.picture, &judged.prediction, self.scale(), THUMBNAIL)
+    }
+}
+
+/// Bytes in hexadecimal, lower case.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}

@@ -1,0 +1,239 @@
+//! The API as an OpenAPI document. It is made of what stands at the routes; shapes that are another crate's are described here.
+
+use axum::Json;
+use axum::extract::State as From;
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::{IntoResponses, OpenApi, ToSchema};
+
+use super::refusal::{ErrorBody, Refusal};
+use super::{State, oip, predict, routes};
+
+/// The document.
+#[derive(Debug, OpenApi)]
+#[openapi(
+    info(
+        title = "pbas",
+        description = "A trained model judges pictures of parts. Tokens, where they are in use: `Authorization: Bearer TOKEN`."
+    ),
+    paths(
+        predict::predict,
+        routes::models,
+        routes::metrics,
+        document,
+        oip::server,
+        oip::live,
+        oip::ready,
+        oip::metadata,
+        oip::model_ready,
+        oip::infer
+    )
+)]
+struct Api;
+
+/// This document. Where a path names a model, those in service are listed.
+#[utoipa::path(get, path = "/openapi.json", tag = "health",
+    responses((status = 200, description = "The API", content_type = "application/json", body = Object), Refused))]
+pub async fn document(From(state): From<State>) -> Result<Json<Value>, Refusal> {
+    let names: Vec<String> = state.registry().all().iter().map(|j| j.name.clone()).collect();
+    let mut document = serde_json::to_value(Api::openapi())
+        .map_err(|e| Refusal::internal(format!("the document cannot be written: {e}")))?;
+    let paths = document["paths"].as_object_mut().into_iter().flat_map(|paths| paths.values_mut());
+    let operations = paths.filter_map(Value::as_object_mut).flat_map(|path| path.values_mut());
+    let parameters = operations.filter_map(|operation| operation["parameters"].as_array_mut()).flatten();
+    for parameter in parameters.filter(|p| p["name"] == "model" && !names.is_empty()) {
+        parameter["schema"]["enum"] = Value::from(names.clone());
+    }
+    Ok(Json(document))
+}
+
+/// The verdict of `pbas predict`.
+#[derive(Debug, Serialize, ToSchema)]
+#[allow(dead_code, reason = "it describes what the library writes")]
+pub struct Verdict {
+    /// The picture's name.
+    path: String,
+    /// How rare the picture would be among good ones, as `-log10` of a probability.
+    image_score: f64,
+    /// Bound on the probability that a good picture scores as high.
+    p_value: f64,
+    /// What the score is held against.
+    threshold: f64,
+    /// `normal` or `anomalous`.
+    verdict: Word,
+    /// Width in pixels.
+    width: u32,
+    /// Height in pixels.
+    height: u32,
+    /// Where the map is above the pixel threshold, highest peak first.
+    regions: Vec<Region>,
+    /// Time of the judgement.
+    milliseconds: f64,
+}
+
+/// A verdict in a word.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[allow(dead_code, reason = "it describes what the library writes")]
+pub enum Word {
+    /// The score is at or below the threshold.
+    Normal,
+    /// The score is above the threshold.
+    Anomalous,
+}
+
+/// A rectangle around what is wrong, in pixels of the picture.
+#[derive(Debug, Serialize, ToSchema)]
+#[allow(dead_code, reason = "it describes what the library writes")]
+pub struct Region {
+    x: u32,
+    y: u32,
+    width: u32,
+    height: u32,
+    /// Pixels above the pixel threshold.
+    area: u32,
+    /// The map's highest value.
+    peak: f32,
+}
+
+/// A form with one picture.
+#[derive(Debug, ToSchema)]
+#[allow(dead_code, reason = "it describes what is read field by field")]
+pub struct Upload {
+    /// The picture file; the field may have any name.
+    #[schema(value_type = String, format = Binary)]
+    image: Vec<u8>,
+}
+
+/// What every request may be refused with.
+#[derive(Debug, IntoResponses)]
+#[allow(dead_code, reason = "it describes answers")]
+pub enum Refused {
+    /// The request's head is malformed.
+    #[response(status = 400)]
+    Request(ErrorBody),
+    /// No known token.
+    #[response(status = 401)]
+    Unauthorized(ErrorBody),
+    /// The token may not do this, or the request comes from a page elsewhere.
+    #[response(status = 403)]
+    Forbidden(ErrorBody),
+    /// Not this method.
+    #[response(status = 405)]
+    Method(ErrorBody),
+    /// Slower than the limits allow.
+    #[response(status = 408)]
+    Slow(ErrorBody),
+    /// A body above the limit.
+    #[response(status = 413)]
+    TooLarge(ErrorBody),
+}
+
+/// What a request about a model may be refused with.
+#[derive(Debug, IntoResponses)]
+#[allow(dead_code, reason = "it describes answers")]
+pub enum ModelRefused {
+    /// The request is malformed.
+    #[response(status = 400)]
+    Request(ErrorBody),
+    /// No known token.
+    #[response(status = 401)]
+    Unauthorized(ErrorBody),
+    /// The token may not do this, or the request comes from a page elsewhere.
+    #[response(status = 403)]
+    Forbidden(ErrorBody),
+    /// No such model, or no such version of it.
+    #[response(status = 404)]
+    NotFound(ErrorBody),
+    /// Not this method.
+    #[response(status = 405)]
+    Method(ErrorBody),
+    /// Slower than the limits allow.
+    #[response(status = 408)]
+    Slow(ErrorBody),
+    /// A body above the limit.
+    #[response(status = 413)]
+    TooLarge(ErrorBody),
+}
+
+/// What a request for verdicts may be refused with.
+#[derive(Debug, IntoResponses)]
+#[allow(dead_code, reason = "it describes answers")]
+pub enum JudgingRefused {
+    /// The request is malformed.
+    #[response(status = 400)]
+    Request(ErrorBody),
+    /// No known token.
+    #[response(status = 401)]
+    Unauthorized(ErrorBody),
+    /// The token may not do this, or the request comes from a page elsewhere.
+    #[response(status = 403)]
+    Forbidden(ErrorBody),
+    /// No such model, or no such version of it.
+    #[response(status = 404)]
+    NotFound(ErrorBody),
+    /// Not this method.
+    #[response(status = 405)]
+    Method(ErrorBody),
+    /// Slower than the limits allow.
+    #[response(status = 408)]
+    Slow(ErrorBody),
+    /// More bytes, pixels or pictures than the limits allow.
+    #[response(status = 413)]
+    TooLarge(ErrorBody),
+    /// An encoding of the body or a kind of picture that is not known.
+    #[response(status = 415)]
+    Unsupported(ErrorBody),
+    /// Not a picture, or a damaged one.
+    #[response(status = 422)]
+    Picture(ErrorBody),
+    /// A fault of the server.
+    #[response(status = 500)]
+    Internal(ErrorBody),
+    /// More work than can be done in time; `Retry-After` says when to ask again.
+    #[response(status = 503)]
+    Busy(ErrorBody),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pbas::score;
+
+    /// Keys of an object.
+    fn keys(value: &serde_json::Value) -> Vec<String> {
+        value.as_object().unwrap().keys().cloned().collect()
+    }
+
+    #[test]
+    fn what_the_library_writes_is_what_is_described() {
+        let region = score::Region { x: 1, y: 2, width: 3, height: 4, area: 5, peak: 6.0 };
+        let judged = pbas::report::verdict::Judged {
+            path: "a.png".into(),
+            image_score: 1.0,
+            p_value: 0.1,
+            threshold: 2.0,
+            verdict: pbas::detector::Verdict::Anomalous,
+            width: 7,
+            height: 8,
+            regions: vec![region],
+            milliseconds: 1.0,
+        };
+        let written = serde_json::to_value(&judged).unwrap();
+        let document = serde_json::to_value(Api::openapi()).unwrap();
+        let schema = |name: &str| &document["components"]["schemas"][name];
+        let described = |name: &str| {
+            let mut all = keys(&schema(name)["properties"]);
+            all.sort();
+            all
+        };
+        let sorted = |value| {
+            let mut all = keys(value);
+            all.sort();
+            all
+        };
+        assert_eq!(described("Verdict"), sorted(&written));
+        assert_eq!(described("Region"), sorted(&written["regions"][0]));
+        assert!(schema("Word")["enum"].as_array().unwrap().contains(&written["verdict"]));
+    }
+}
