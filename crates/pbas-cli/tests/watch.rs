@@ -337,6 +337,36 @@ fn a_locked_record_holds_up_the_line_and_loses_nothing() {
 }
 
 #[test]
+fn a_clock_set_back_is_spoken_of_and_a_folder_that_cannot_be_moved_to_is_tried_again() {
+    let mut line = Line::new(&[]);
+    line.drop_picture("test/good/000.png", "a.png");
+    let running = line.start();
+    line.wait_for(1);
+    running.end();
+    // As if that part had been recorded in an hour.
+    let edited = rusqlite::Connection::open(line.at("line.sqlite")).unwrap();
+    edited.execute("UPDATE parts SET time_us = time_us + 3600000000", []).unwrap();
+    drop(edited);
+    line.more = vec!["--move".into(), format!("good={0},anomalous={0}", line.shown("away"))];
+    let running = line.start();
+    wait(|| line.at("away").is_dir().then_some(()));
+    fs::remove_dir(line.at("away")).unwrap();
+    // A file in its place: as good as a share that is gone.
+    fs::write(line.at("away"), "").unwrap();
+    line.drop_picture("test/good/001.png", "b.png");
+    line.wait_for(2);
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(line.at("in/b.png").exists());
+    fs::remove_file(line.at("away")).unwrap();
+    wait(|| line.at("away/b.png").exists().then_some(()));
+    let (lines, err) = running.end();
+    assert_eq!(lines.len(), 1, "it is printed once, though moved later");
+    assert_eq!(err.matches("the clock went back by").count(), 1, "{err}");
+    assert_eq!(err.matches("it is tried again and again").count(), 1, "{err}");
+    assert_eq!(line.parts().len(), 2);
+}
+
+#[test]
 fn a_camera_of_another_size_is_spoken_of_once() {
     let line = Line::new(&[]);
     for i in 0..3 {
