@@ -23,7 +23,8 @@ fn what_cannot_be_served_is_refused() {
     pbas(&["serve", &model, &model]).refused(&["have the same name"]);
     pbas(&["serve", "--models", &dir.path().join("none").display().to_string()])
         .refused(&["cannot read models' folder"]);
-    pbas(&["serve", &model, "--listen", "0.0.0.0:0"]).refused(&["can be reached from other machines", "--insecure"]);
+    pbas(&["serve", &model, "--listen", "0.0.0.0:0"])
+        .refused(&["can be reached from other machines", "--insecure"]);
     pbas(&["serve", &model, "--tokens", &file("empty", "")]).refused(&["found no token"]);
     pbas(&["serve", &model, "--cert", &file("cert.pem", "")]).code(2).says(&["--key"]);
     pbas(&["serve", &model, "--deadline", "0"]).code(2).says(&["expected seconds from 0.1 to 600"]);
@@ -41,12 +42,13 @@ fn it_listens_answers_and_ends_well_on_sigterm() {
     let tokens = dir.path().join("tokens");
     fs::write(&tokens, "read rrrrrrrrrrrrrrrrrrrr\n").unwrap();
     let record = dir.path().join("line.sqlite");
-    let args = ["serve", &model().display().to_string(), "--listen", "127.0.0.1:0", "--log", "json", "--tokens"];
-    let args: Vec<String> = args.map(str::to_owned).into_iter().chain([
-        tokens.display().to_string(),
-        "--db".to_owned(),
-        record.display().to_string(),
-    ]).collect();
+    let args =
+        ["serve", &model().display().to_string(), "--listen", "127.0.0.1:0", "--log", "json", "--tokens"];
+    let args: Vec<String> = args
+        .map(str::to_owned)
+        .into_iter()
+        .chain([tokens.display().to_string(), "--db".to_owned(), record.display().to_string()])
+        .collect();
     let mut child = command(&args).stderr(Stdio::piped()).spawn().unwrap();
     let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
     let mut before = Vec::new();
@@ -57,12 +59,18 @@ fn it_listens_answers_and_ends_well_on_sigterm() {
         }
         before.push(line);
     };
-    assert!(before.iter().any(|l| l.starts_with("warning: token file") && l.contains("can be read by others")), "{before:?}");
+    assert!(
+        before.iter().any(|l| l.starts_with("warning: token file") && l.contains("can be read by others")),
+        "{before:?}"
+    );
 
     let ask = |head: &str, body: &[u8]| {
         let mut stream = TcpStream::connect(&address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
-        let head = format!("{head} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {}\r\nauthorization: Bearer rrrrrrrrrrrrrrrrrrrr\r\n\r\n", body.len());
+        let head = format!(
+            "{head} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {}\r\nauthorization: Bearer rrrrrrrrrrrrrrrrrrrr\r\n\r\n",
+            body.len()
+        );
         stream.write_all(&[head.as_bytes(), body].concat()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
@@ -77,8 +85,11 @@ fn it_listens_answers_and_ends_well_on_sigterm() {
     assert!(std::process::Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
     let log: Vec<String> = said.collect();
     assert_eq!(child.wait().unwrap().code(), Some(0), "{log:?}");
-    let requests: Vec<serde_json::Value> =
-        log.iter().filter_map(|l| serde_json::from_str(l).ok()).filter(|v: &serde_json::Value| v["message"] == "request").collect();
+    let requests: Vec<serde_json::Value> = log
+        .iter()
+        .filter_map(|l| serde_json::from_str(l).ok())
+        .filter(|v: &serde_json::Value| v["message"] == "request")
+        .collect();
     assert_eq!(requests.len(), 2, "one line a request: {log:?}");
     assert_eq!((&requests[0]["status"], &requests[0]["model"]), (&200.into(), &"washers".into()));
     assert_eq!((&requests[1]["status"], &requests[1]["kind"]), (&422.into(), &"picture".into()));

@@ -87,7 +87,11 @@ impl<J: Send + 'static, A: Send + 'static> Queue<J, A> {
     ///
     /// # Errors
     /// The operating system gives no threads.
-    pub fn start(capacity: usize, workers: usize, work: Arc<Work<J, A>>) -> Result<(Self, Vec<JoinHandle<()>>)> {
+    pub fn start(
+        capacity: usize,
+        workers: usize,
+        work: Arc<Work<J, A>>,
+    ) -> Result<(Self, Vec<JoinHandle<()>>)> {
         let state = State { waiting: VecDeque::new(), busy: 0, closed: false, next: 0, cost: 0.0 };
         let shared = Shared { state: Mutex::new(state), wake: Condvar::new(), capacity, workers };
         let queue = Self(Arc::new(shared));

@@ -51,7 +51,11 @@ fn every_request_gets_200_or_503() {
     });
     let judged = statuses.iter().filter(|&&s| s == 200).count();
     assert!(judged >= 1 && statuses.iter().all(|s| [200, 503].contains(s)), "{statuses:?}");
-    assert_eq!(server.state.hub().record().count(&Filter::default()).unwrap(), judged as u64, "none lost, none extra");
+    assert_eq!(
+        server.state.hub().record().count(&Filter::default()).unwrap(),
+        judged as u64,
+        "none lost, none extra"
+    );
 }
 
 #[test]

@@ -29,13 +29,16 @@ fn tokens(folder: &Path) -> Tokens {
 fn tokens_open_what_they_should() {
     let dir = folder();
     let server =
-        Server::with(ListenOptions { tokens: Some(tokens(dir.path())), ..options(Limits::default()) }).unwrap();
+        Server::with(ListenOptions { tokens: Some(tokens(dir.path())), ..options(Limits::default()) })
+            .unwrap();
     let at = server.address;
     let good = picture(DemoKind::Good, 1);
     let with = |token: &'static str, method: &str, path: &str, body: &[u8]| {
         send(at, method, path, &[("authorization", token)], body)
     };
-    for (method, path) in [("GET", "/v1/models"), ("GET", "/metrics"), ("POST", "/v1/predict/washer"), ("GET", "/v2")] {
+    for (method, path) in
+        [("GET", "/v1/models"), ("GET", "/metrics"), ("POST", "/v1/predict/washer"), ("GET", "/v2")]
+    {
         let reply = send(at, method, path, &[], b"");
         reply.refused(401, "unauthorized");
         assert_eq!(reply.headers["www-authenticate"], "Bearer");
@@ -73,7 +76,8 @@ fn beyond_this_machine_needs_tokens_or_consent() {
 #[test]
 fn a_port_in_use_is_said_clearly() {
     let server = Server::start();
-    let e = Server::with(ListenOptions { address: server.address, ..options(Limits::default()) }).err().unwrap();
+    let e =
+        Server::with(ListenOptions { address: server.address, ..options(Limits::default()) }).err().unwrap();
     assert_eq!(e.to_string(), format!("cannot listen on `{}`", server.address));
     assert!(e.hint().unwrap().contains("another program listens there"));
 }
@@ -91,7 +95,11 @@ fn bodies_and_pixels_beyond_the_limits() {
     raw(at, head.as_bytes()).unwrap().refused(413, "too_large");
     // In pieces, without an announcement.
     let mut stream = connect(at);
-    stream.write_all(b"POST /v1/predict/washer HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n").unwrap();
+    stream
+        .write_all(
+            b"POST /v1/predict/washer HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n",
+        )
+        .unwrap();
     let piece = [format!("{:x}\r\n", good.len()).as_bytes(), &good, b"\r\n"].concat();
     for _ in 0..3 {
         stream.write_all(&piece).unwrap();
@@ -107,7 +115,8 @@ fn bodies_and_pixels_beyond_the_limits() {
 #[test]
 fn slow_senders_are_cut_off() {
     let short = Duration::from_millis(200);
-    let server = Server::with_limits(Limits { head: short, pause: short, receive: short, ..Limits::default() });
+    let server =
+        Server::with_limits(Limits { head: short, pause: short, receive: short, ..Limits::default() });
     let at = server.address;
     let head = "POST /v1/predict/washer HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n";
     raw(at, format!("{head}half").as_bytes()).unwrap().refused(408, "slow");

@@ -106,5 +106,8 @@ fn models_and_document() {
     for path in ["/v1/predict/{model}", "/v2/models/{model}/infer", "/v2/health/ready", "/metrics"] {
         assert!(document["paths"][path].is_object(), "{path}");
     }
-    assert_eq!(document["paths"]["/v2/models/{model}"]["get"]["parameters"][0]["schema"]["enum"][0], "washer");
+    assert_eq!(
+        document["paths"]["/v2/models/{model}"]["get"]["parameters"][0]["schema"]["enum"][0],
+        "washer"
+    );
 }

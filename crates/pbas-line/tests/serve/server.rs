@@ -45,7 +45,8 @@ impl Server {
     pub fn of(models: Vec<Judge>, options: ListenOptions) -> Result<Self> {
         let hub = Hub::new(Record::in_memory()?);
         let state = State::new(models, hub, options.limits.clone())?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let listener = runtime.block_on(Listener::bind(options))?;
         let address = listener.address();
         let (stop, stopped) = oneshot::channel::<()>();

@@ -91,7 +91,9 @@ fn files(input: &InputTensor, binary: Option<Bytes>, most: usize) -> Result<Vec<
             data.texts.iter().map(decode).collect::<Result<_, _>>()?
         }
         (None, _) => {
-            return Err(Refusal::request(format!("input `{INPUT}`: expected texts in base64, found numbers")));
+            return Err(Refusal::request(format!(
+                "input `{INPUT}`: expected texts in base64, found numbers"
+            )));
         }
     };
     if files.len() != said {
