@@ -195,7 +195,7 @@ fn a_kill_loses_no_picture_and_records_none_twice() {
 fn what_a_kill_left_to_be_done_is_done_at_the_next_start() {
     let mut line = Line::new(&[]);
     // The command never ends: the process is killed with the line not yet noted.
-    line.more = vec!["--exec".into(), "sleep 600".into(), "--exec-timeout".into(), "1h".into()];
+    line.more = vec!["--exec".into(), "sleep 60".into(), "--exec-timeout".into(), "1h".into()];
     line.drop_picture("test/good/000.png", "a.png");
     let running = line.start();
     line.wait_for(1);
@@ -373,10 +373,8 @@ fn what_cannot_be_watched_is_refused() {
 
 #[test]
 fn history_lists_filters_and_verifies() {
-    let folder = folder();
-    let path = folder.path().join("line.sqlite");
-    let shown = path.display().to_string();
-    let line = Line::new(&["--db", &shown, "--no-pictures"]);
+    let line = Line::new(&["--no-pictures"]);
+    let (path, shown) = (line.at("line.sqlite"), line.shown("line.sqlite"));
     for (i, from) in ["test/good/000.png", "test/dent/000.png", "test/scratch/000.png"].iter().enumerate() {
         line.drop_picture(from, format!("{i}.png"));
     }
@@ -398,7 +396,7 @@ fn history_lists_filters_and_verifies() {
     assert_eq!(lines(&["--since", "1h"]).len(), 3);
     assert_eq!(lines(&["--until", "1h"]).len(), 0);
     assert_eq!(lines(&["--review", "none"]).len(), 3);
-    let out = folder.path().join("parts.parquet");
+    let out = line.at("parts.parquet");
     pbas(&["history", &shown, "--format", "parquet", "-o", &out.display().to_string()])
         .code(0)
         .says(&["3 parts in"]);
@@ -412,7 +410,5 @@ fn history_lists_filters_and_verifies() {
     let other = format!("2:{}", "0".repeat(64));
     let run = pbas(&["history", "verify", &shown, "--expect", &other]).code(2);
     assert!(run.stdout.contains("fault      part 2: expected digest 0000"), "{run:#?}");
-    pbas(&["history", &folder.path().join("none.sqlite").display().to_string()])
-        .code(2)
-        .says(&["cannot read record"]);
+    pbas(&["history", &line.shown("none.sqlite")]).code(2).says(&["cannot read record"]);
 }

@@ -16,6 +16,9 @@ use crate::judge::Judge;
 use crate::record::{Filter, Part};
 use crate::renewal::{Change, Promised, Sample};
 
+/// Most parts that are looked at: what they take in memory stays below 200 MB.
+const MOST: u64 = 200_000;
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Period {
@@ -57,6 +60,13 @@ fn look(app: &App, judge: &Judge, period: &Period) -> Result<(Preview, Option<Mo
         model_digest: Some(judge.digest.clone()),
         ..Filter::default()
     };
+    let count = app.hub.record().count(&filter)?;
+    if count > MOST {
+        return Err(Failure::bad(format!(
+            "the time: expected at most {MOST} parts of this model, found {count}"
+        ))
+        .with_hint("choose a later begin; so many prove any rate that makes sense"));
+    }
     let parts: Vec<Part> = app.hub.record().parts(&filter)?;
     let model = judge.detector().model();
     let (calibration, scoring) = (&model.calibration, model.settings.scoring);

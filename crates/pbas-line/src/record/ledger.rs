@@ -64,7 +64,7 @@ pub struct Taken {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Added {
     /// Now, with the actions to be done in the order in which they were asked for.
-    New(Part, Vec<Action>),
+    New(Box<Part>, Vec<Action>),
     /// It had been before: the number of the part.
     Known(i64),
 }
@@ -117,7 +117,7 @@ impl Record {
             Ok(Ok((id, asked)))
         })?;
         Ok(match added {
-            Ok((id, asked)) => Added::New(write::recorded(id, part), asked),
+            Ok((id, asked)) => Added::New(Box::new(write::recorded(id, part)), asked),
             Err(id) => Added::Known(id),
         })
     }

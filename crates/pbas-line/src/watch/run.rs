@@ -233,7 +233,7 @@ impl Line {
             moved_to: None,
         };
         let (part, actions) = match self.hub.record().add_file(&part, &file, &asked)? {
-            Added::New(part, actions) => (Arc::new(part), actions),
+            Added::New(part, actions) => (Arc::new(*part), actions),
             Added::Known(id) => {
                 (self.say)(&format!(
                     "{:?} is the file of part {id}, which was recorded before; it is left where it is",

@@ -116,7 +116,7 @@ function draw() {
 async function load() {
   found = await get("/v1/drift", { model: line.model, by: scale, offset: offset() });
   const { reference } = found;
-  line.alarm(Boolean(found.values.alarm || found.rejects.alarm));
+  line.alarm(line.model, Boolean(found.values.alarm || found.rejects.alarm));
   by("watches").replaceChildren(
     watch("Scores of accepted parts", found.values, "Scores are higher than before", "Scores are lower than before"),
     watch("Share of rejected parts", found.rejects, "More parts are rejected than before", "Fewer parts are rejected than before"));

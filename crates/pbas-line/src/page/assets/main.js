@@ -19,8 +19,19 @@ function notice(text) {
   by("notice").hidden = !text;
 }
 
-function alarm(on) {
-  by("drift-badge").hidden = !on;
+const alarms = new Map();
+
+function alarm(model, on) {
+  alarms.set(model, on);
+  by("drift-badge").hidden = ![...alarms.values()].some(Boolean);
+}
+
+/** An alarm shows on every view, not only to who looks for it. */
+async function watchDrift() {
+  for (const { name } of line.summary?.models ?? []) {
+    const found = await get("/v1/drift", { model: name }).catch(() => null);
+    if (found) alarm(name, Boolean(found.values.alarm || found.rejects.alarm));
+  }
 }
 
 async function refresh() {
@@ -104,6 +115,9 @@ try {
   notice(error.message);
 }
 await go();
+// Later: the line comes first when the page opens.
+setTimeout(watchDrift, 2000);
+setInterval(watchDrift, 60_000);
 void follow({
   part(part) {
     live.part(part);
