@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 /// Longest side of a thumbnail and of the map kept beside it, in pixels.
 pub const THUMBNAIL: usize = 256;
 /// A model file of more bytes is none, and is not read into memory.
-const MOST_BYTES: u64 = 2 << 30;
+const MOST_BYTES: u64 = 4 << 30;
 /// JPEG quality of thumbnails.
 const QUALITY: u8 = 80;
 

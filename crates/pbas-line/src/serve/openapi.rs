@@ -1,7 +1,7 @@
 //! The API as an OpenAPI document. It is made of what stands at the routes; shapes that are another crate's are described here.
 
 use axum::Json;
-use axum::extract::State as From;
+use axum::extract::State as With;
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::{IntoResponses, OpenApi, ToSchema};
@@ -43,7 +43,7 @@ fn whole() -> utoipa::openapi::OpenApi {
 /// This document. Where a path names a model, those in service are listed.
 #[utoipa::path(get, path = "/openapi.json", tag = "health",
     responses((status = 200, description = "The API", content_type = "application/json", body = Object), Refused))]
-pub async fn document(From(state): From<State>) -> Result<Json<Value>, Refusal> {
+pub async fn document(With(state): With<State>) -> Result<Json<Value>, Refusal> {
     let names: Vec<String> = state.registry().all().iter().map(|j| j.name.clone()).collect();
     let mut document = serde_json::to_value(whole())
         .map_err(|e| Refusal::internal(format!("the document cannot be written: {e}")))?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::body::{Body, Bytes, HttpBody};
-use axum::extract::State as From;
+use axum::extract::State as With;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -53,7 +53,7 @@ pub struct ModelEntry {
 #[utoipa::path(get, path = "/v1/models", tag = "models",
     responses((status = 200, description = "Models in service, and files that were refused", body = [ModelEntry]),
         openapi::Refused))]
-pub async fn models(From(state): From<State>) -> Json<Vec<ModelEntry>> {
+pub async fn models(With(state): With<State>) -> Json<Vec<ModelEntry>> {
     let mut entries: Vec<ModelEntry> = state
         .registry()
         .all()
@@ -81,7 +81,7 @@ pub async fn models(From(state): From<State>) -> Json<Vec<ModelEntry>> {
 #[utoipa::path(get, path = "/metrics", tag = "health",
     responses((status = 200, description = "Prometheus text format", body = String, content_type = "text/plain; version=0.0.4; charset=utf-8"),
         openapi::Refused))]
-pub async fn metrics(From(state): From<State>) -> Response {
+pub async fn metrics(With(state): With<State>) -> Response {
     match state.metrics().text(&state.load(), state.limits().queue, state.is_ready()) {
         Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
         Err(e) => Refusal::from(&e).into_response(),
