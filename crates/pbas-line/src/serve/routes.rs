@@ -17,6 +17,9 @@ use super::refusal::Refusal;
 use super::{KIB, State, oip, openapi, predict};
 use crate::page::{self, PageState};
 
+/// Bytes for which room is made before they come.
+const USUAL: usize = 64 << 10;
+
 /// Everything that is served: verdicts, health, metrics, the API's document, the page.
 pub fn router(state: &State) -> Router {
     let page =
@@ -144,9 +147,8 @@ async fn frame(body: &mut Body) -> Option<Result<Bytes, axum::Error>> {
 async fn read(state: &State, mut body: Body) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Refusal> {
     let expected = body.size_hint().lower().min(state.limits().body as u64) as usize;
     let mut held: Option<OwnedSemaphorePermit> = None;
-    let mut bytes = Vec::new();
-    // Memory is taken as bytes come, whatever length was promised; the promise only saves copies, up to a size that costs nothing.
-    bytes.reserve(expected.min(1 << 20));
+    // Memory is taken as bytes come, whatever length was promised; the promise only saves copies of what is usual for a picture.
+    let mut bytes = Vec::with_capacity(expected.min(USUAL));
     while let Some(piece) = frame(&mut body).await {
         let piece = piece.map_err(|e| Refusal::request(format!("the request's body broke off: {e}")))?;
         let have = held.as_ref().map_or(0, |h| h.num_permits() * KIB);
