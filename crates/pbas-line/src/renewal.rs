@@ -351,8 +351,10 @@ mod tests {
         parts.push(part(204, 50.0, Verdict::Anomalous, None));
         let change = Change::between(&old, &new, SCORING, &parts);
         assert!(change.after.proven && change.after.promise.pictures == 99, "{change:?}");
-        // The rank of the highest of 99 scores, 0.98, is the limit for 1 %; the old calibration's scores are the values themselves.
-        assert!((change.after_on_this_scale - 0.98).abs() < 1e-6, "{change:?}");
+        // The limit for 1 % lies just above the highest of 99; the old calibration's scores are the values themselves.
+        let limit = change.after_on_this_scale;
+        assert!((0.98..1.2).contains(&limit), "{change:?}");
+        assert!(new.judge_value(limit + 1e-9, SCORING).rejected && !new.judge_value(limit, SCORING).rejected);
         assert!((highest_accepted(&old, SCORING) - old.threshold).abs() < 1e-9);
         let to_normal = Turned { parts: 3, marked_good: 1, marked_defect: 1, named: vec![200, 201, 202] };
         assert_eq!((change.parts, change.to_normal), (104, to_normal));
