@@ -15,7 +15,7 @@ use pbas::preprocess::InputSize;
 use pbas::settings::{Preset, Sizes};
 
 pub use backbone::{BackboneArgs, BackboneCommand, Fetch};
-pub use bench::{Bench, BenchCommand, BenchRun, Merge};
+pub use bench::{Bench, BenchCommand, BenchRun, Change, Merge};
 pub use data::{Data, DataCommand, Inspect};
 pub use recipe::Recipe;
 pub use report::Report;

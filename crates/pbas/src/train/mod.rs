@@ -4,7 +4,6 @@
 //! Nothing here ever sees a test picture or a label.
 
 pub mod boundary;
-pub mod centers;
 pub mod checkpoint;
 pub mod feature_cache;
 pub mod observer;
@@ -15,6 +14,8 @@ pub mod step;
 mod sweep;
 pub mod synthesis;
 mod trainer;
+
+pub use crate::head::centers;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
