@@ -18,7 +18,7 @@ use pbas::preprocess::InputSize;
 use pbas::settings::{Augment, Preset, Sizes};
 
 pub use backbone::{BackboneArgs, BackboneCommand, Fetch};
-pub use bench::{Bench, BenchCommand, BenchRun, Merge};
+pub use bench::{Bench, BenchCommand, BenchRun, Change, Merge};
 pub use data::{Data, DataCommand, Inspect};
 pub use history::{History, HistoryCommand, HistoryFormat, ReviewName, VerdictName, Verify};
 pub use recipe::Recipe;

@@ -162,11 +162,17 @@ fn bad_weight_files_are_refused_by_name() {
     };
     let hostile = golden("hostile.pth").display().to_string();
     let other = golden("picture.png").display().to_string();
+    let header = r#"{"conv1.weight":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
+    let nan = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &f32::NAN.to_le_bytes()].concat();
     for (file, parts) in [
+        (
+            at("nan.safetensors", &nan),
+            &["tensor `conv1.weight`: expected finite float32 values, found NaN"][..],
+        ),
         (at("cut.pth", &whole[..whole.len() / 2]), &["cannot import"][..]),
         (at("text.pth", b"<html>not found</html>"), &["cannot import"]),
         (at("empty.pth", b""), &["cannot import"]),
-        (hostile, &["cannot import"]),
+        (hostile, &["cannot import", "system`"]),
         (other, &["cannot import"]),
         (
             golden("metrics.safetensors").display().to_string(),

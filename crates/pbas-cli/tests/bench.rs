@@ -221,6 +221,162 @@ fn the_paper_protocol_has_an_oracle_beside_the_last_epoch_and_a_baseline_on_requ
 }
 
 #[test]
+fn an_oracle_that_looks_at_the_last_epoch_alone_finds_the_last_epoch() {
+    let dir = folder();
+    let out = dir.path().join("out");
+    let more = [&common::paper("2")[..], &["--categories", "beta", "--oracle-every", "2"]].concat();
+    pbas(&arguments(data(), &out, &more)).code(0);
+    let found = &results(&out)[0];
+    assert_eq!(
+        (found["oracle"]["epoch"].as_u64(), found["oracle"]["looked_at"].as_u64()),
+        (Some(2), Some(1))
+    );
+    // Figures, threshold, false rejects and misses: those of the same head.
+    for (name, value) in found["oracle"]["summary"].as_object().unwrap() {
+        match (value.as_f64(), found["result"][name].as_f64()) {
+            (Some(a), Some(b)) => assert!((a - b).abs() < 1e-6, "{name}: {a} {b}"),
+            (a, b) => assert_eq!(a, b, "{name}"),
+        }
+    }
+}
+
+/// Options of a small run in the published protocol, and more.
+fn small<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    let few =
+        ["--protocol", "paper", "--epochs", "2", "--categories", "beta", "--size", "64", "--hidden", "16"];
+    let embed = if more.contains(&"--embed-dim") { &[][..] } else { &["--embed-dim", "32"] };
+    [&few[..], embed, more].concat()
+}
+
+#[test]
+fn ablations_are_there_by_name_and_by_flag() {
+    let dir = folder();
+    // Each name trains what its flags train: the same figures.
+    for (i, (name, flags)) in [
+        ("without-abl", &["--boundary-weight", "0"][..]),
+        ("mean-centre", &["--centers", "mean"]),
+        ("noise-0.1", &["--noise", "0.1"]),
+        ("without-rbo", &["--without-rbo"]),
+        ("k-0.5", &["--synthesis-scale", "0.5"]),
+        ("momentum-0.5", &["--center-momentum", "0.5"]),
+        ("rate-3", &["--rate-factor", "3"]),
+        ("layer-stride8", &["--feature-layers", "stride8"]),
+        ("embed-8", &["--embed-dim", "8"]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (by_name, by_flag) = (dir.path().join(format!("name{i}")), dir.path().join(format!("flag{i}")));
+        let named = format!("--ablations={name}");
+        pbas(&arguments(data(), &by_name, &small(&[&named]))).code(0);
+        pbas(&arguments(data(), &by_flag, &small(flags))).code(0);
+        let [base, variant] = &results(&by_name)[..] else { panic!("{name}: expected two runs") };
+        let [alone] = &results(&by_flag)[..] else { panic!("{name}: expected one run") };
+        assert_eq!((base["variant"].as_str(), variant["variant"].as_str()), (Some("base"), Some(name)));
+        assert_eq!(variant["settings"], alone["settings"], "{name}");
+        assert_eq!(variant["result"], alone["result"], "{name}");
+        assert_eq!(variant["oracle"], alone["oracle"], "{name}");
+        assert_ne!(variant["result"]["samples"], base["result"]["samples"], "{name} changes no score");
+    }
+    for (flags, said) in [
+        (&["--noise", "0"][..], "noise: expected above 0"),
+        (&["--noise", "0.1", "--without-rbo"], "expected a discriminator that learns from it"),
+        (&["--without-rbo", "--boundary-weight", "0"], "with which nothing is trained"),
+        (&["--center-momentum", "1.5"], "centre momentum: expected 0 to 1"),
+        (&["--center-momentum", "0.2", "--centers", "mean"], "expected centres by position"),
+        (&["--rate-factor", "-1"], "expected a number above 0"),
+        (&["--ablations=momentum-9"], "there is none of this name"),
+    ] {
+        pbas(&arguments(data(), &dir.path().join("refused"), &small(flags))).refused(&[said]);
+    }
+}
+
+#[test]
+fn one_run_does_all_ablations_and_asks_the_baseline_once_for_the_same_features() {
+    let dir = folder();
+    let out = dir.path().join("out");
+    let more = [&common::paper("1")[..], &["--categories", "beta", "--ablations", "--jobs", "2"]].concat();
+    pbas(&arguments(data(), &out, &more)).code(0);
+    let found = results(&out);
+    let variants: Vec<&str> = found.iter().map(|r| r["variant"].as_str().unwrap()).collect();
+    for name in ["base", "without-abl", "mean-centre", "noise-0.015", "without-rbo", "k-0.5", "momentum-0.05"]
+    {
+        assert_eq!(variants.iter().filter(|v| **v == name).count(), 1, "{name}: {variants:?}");
+    }
+    for record in &found {
+        let variant = record["variant"].as_str().unwrap();
+        let own_features = variant == "base" || variant.starts_with("layer") || variant.starts_with("embed");
+        assert_eq!(record["result"]["compared"].is_array(), own_features, "{variant}");
+        assert!(record["result"]["image_auroc"].is_f64() && record["oracle"].is_object(), "{variant}");
+    }
+    let shown = out.display().to_string();
+    pbas(&["report", &shown]).code(0);
+    let markdown = fs::read_to_string(out.join("report.md")).unwrap();
+    assert!(markdown.contains("## Ablations") && markdown.contains("| without-rbo |"), "{markdown}");
+    let html = fs::read_to_string(out.join("report.html")).unwrap();
+    assert!(html.contains("<h2>Ablations</h2>") && html.contains("<td>momentum-0.05</td>"));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_loses_no_finished_run() {
+    let Some(disk) = common::SmallDisk::new("size=2m") else {
+        eprintln!("skipped: no small file system can be mounted here");
+        return;
+    };
+    let calm = folder();
+    bench(data(), calm.path(), &["--categories", "alpha,beta", "--seeds", "2"]).code(0);
+    let out = disk.path().join("out");
+    bench(data(), &out, &["--categories", "alpha", "--seeds", "2"]).code(0);
+    let before = fs::read(out.join("results.jsonl")).unwrap();
+    // Not a byte is left: what fills the disk to the last.
+    let filler = disk.path().join("filler");
+    let mut file = fs::File::create(&filler).unwrap();
+    while std::io::Write::write(&mut file, &[0; 512]).is_ok_and(|n| n > 0) {}
+    let run = bench(data(), &out, &["--categories", "alpha,beta", "--seeds", "2"]).code(2);
+    assert!(run.stderr.contains("No space left on device"), "{run:#?}");
+    assert!(
+        run.stderr.contains("cannot write a finished run to `") && run.stderr.contains("results.jsonl"),
+        "{run:#?}"
+    );
+    assert!(fs::read(out.join("results.jsonl")).unwrap() == before, "finished runs are as they were");
+    // With room again the same command goes on.
+    fs::remove_file(filler).unwrap();
+    bench(data(), &out, &["--categories", "alpha,beta", "--seeds", "2"]).code(0).says(&["2 done before"]);
+    assert_eq!(results(&out), results(calm.path()));
+}
+
+#[test]
+fn a_category_without_good_test_pictures_is_judged_as_far_as_that_goes() {
+    let dir = folder();
+    let set = dir.path().join("set");
+    common::copy(&data().join("alpha"), &set.join("alpha"));
+    fs::remove_dir_all(set.join("alpha/test/good")).unwrap();
+    let out = dir.path().join("out");
+    bench(&set, &out, &[]).code(0);
+    let result = &results(&out)[0]["result"];
+    assert!(result["image_auroc"].is_null() && result["samples"].as_array().unwrap().len() == 3);
+    assert!(result["notes"].to_string().contains("no good test pictures"), "{result}");
+    assert!(result["pixel_auroc"].is_f64(), "the good pixels of defective pictures are there");
+    pbas(&["report", &out.display().to_string()]).code(0);
+}
+
+#[test]
+fn records_say_what_made_them() {
+    let dir = folder();
+    let out = dir.path().join("out");
+    bench(data(), &out, &["--categories", "alpha"]).code(0);
+    let text = fs::read_to_string(out.join("results.jsonl")).unwrap();
+    let record: Value = serde_json::from_str(text.trim()).unwrap();
+    let commit = Some(env!("PBAS_COMMIT")).filter(|c| !c.is_empty());
+    assert_eq!(record["program"]["commit"].as_str(), commit);
+    assert_eq!(record["program"]["version"].as_str(), Some(env!("CARGO_PKG_VERSION")));
+    assert_eq!(record["data_sha256"].as_str().unwrap().len(), 64);
+    assert!(record["machine"]["cores"].as_u64().unwrap() > 0);
+    assert!(record["cost"]["train_seconds"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
 fn an_honest_run_opens_no_test_picture_before_the_model_is_finished() {
     let dir = folder();
     let set = dir.path().join("set");

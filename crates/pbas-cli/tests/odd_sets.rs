@@ -6,7 +6,7 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{folder, grey, model, pbas, set, train};
+use common::{copy, folder, grey, model, pbas, set, train};
 use pbas::demo::{DemoKind, render};
 use serde_json::Value;
 
@@ -111,6 +111,59 @@ fn pictures_that_calibrate_and_stand_out_are_named() {
         render(DemoKind::Good, 800 + i).picture.write_png(path).unwrap()
     });
     assert!(!calibrate(&sound).stderr.contains("doctor"));
+}
+
+/// The test part of the washers as MVTec LOCO has it: a folder of masks a picture, and a list of how much of each is enough.
+fn as_loco(to: &Path, list: Option<&str>) {
+    copy(&set().join("test"), &to.join("test"));
+    for kind in ["scratch", "dent"] {
+        for entry in fs::read_dir(set().join("ground_truth").join(kind)).unwrap() {
+            let from = entry.unwrap().path();
+            let stem = from.file_stem().unwrap().to_str().unwrap().trim_end_matches("_mask").to_owned();
+            let folder = to.join("ground_truth").join(kind).join(stem);
+            fs::create_dir_all(&folder).unwrap();
+            let mask = image::open(&from).unwrap().into_luma8();
+            let values: Vec<u8> = mask.iter().map(|v| if *v > 0 { 200 } else { 0 }).collect();
+            grey(&folder.join("000.png"), mask.width(), mask.height(), &values);
+        }
+    }
+    if let Some(list) = list {
+        fs::write(to.join("defects_config.json"), list).unwrap();
+    }
+}
+
+#[test]
+fn saturation_of_mvtec_loco_is_honoured() {
+    let out = folder();
+    let entry = |threshold: &str| {
+        format!(
+            r#"[{{"defect_name": "any", "pixel_value": 200, "saturation_threshold": {threshold}, "relative_saturation": false}}]"#
+        )
+    };
+    let figures = |name: &str, list: Option<String>| -> Value {
+        let dir = out.path().join(name);
+        as_loco(&dir, list.as_deref());
+        let json = dir.join("figures.json");
+        let args =
+            ["eval", model().to_str().unwrap(), dir.to_str().unwrap(), "--json", json.to_str().unwrap()];
+        pbas(&args).code(0);
+        serde_json::from_slice(&fs::read(json).unwrap()).unwrap()
+    };
+    let noted = |f: &Value| f["notes"].to_string().contains("sPRO");
+    let aupro = |f: &Value| f["aupro"].as_f64().unwrap();
+    let plain = figures("plain", None);
+    let (whole, few) = (figures("whole", Some(entry("1e9"))), figures("few", Some(entry("20"))));
+    assert!(!noted(&plain) && noted(&whole) && noted(&few));
+    // Twenty pixels of a defect are found sooner than all of it, and nothing else changes.
+    assert!(aupro(&few) > aupro(&whole) + 0.01, "{} {}", aupro(&few), aupro(&whole));
+    for figure in ["image_auroc", "pixel_auroc", "pixel_ap"] {
+        assert_eq!(few[figure], plain[figure], "{figure}");
+    }
+    // A value that the list does not have leaves the pixel figures, and is named.
+    let odd = figures("odd", Some(entry("20").replace("200", "7")));
+    let notes = odd["notes"].to_string();
+    assert!(notes.contains("grey values that the list of defects has, found 200"), "{notes}");
+    assert!(odd["aupro"].is_null() && odd["image_auroc"].is_f64());
 }
 
 #[test]

@@ -4,7 +4,6 @@ mod common;
 
 use std::fs;
 use std::path::Path;
-use std::time::Instant;
 
 use common::{TINY, folder, pbas, set};
 use serde_json::Value;
@@ -82,14 +81,13 @@ fn one_page_has_everything_and_loads_nothing() {
 }
 
 #[test]
-fn fifteen_categories_and_five_seeds_take_seconds_and_stay_small() {
+fn fifteen_categories_and_five_seeds_are_all_there_and_stay_small() {
     let dir = folder();
     let out = dir.path().join("out");
     results(&out, &TINY);
     multiply(&out, 15, 5);
-    let started = Instant::now();
+    // How long it takes: `cargo bench -p pbas --bench report`.
     pbas(&["report", &out.display().to_string()]).code(0);
-    assert!(started.elapsed().as_secs() < 5, "{:?}", started.elapsed());
     let html = fs::read_to_string(out.join("report.html")).unwrap();
     assert!(html.len() < 20_000_000, "{} bytes", html.len());
     assert!(html.contains("category 14 &lt;b&gt;") && !html.contains("14 <b>"));

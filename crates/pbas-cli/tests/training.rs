@@ -189,49 +189,25 @@ fn a_killed_run_leaves_no_half_model() {
     assert!(left.iter().all(|f| f == "part.pbas" || f.contains(".checkpoint/")), "{left:?}");
 }
 
-/// A file system of some megabytes, where this machine allows one.
-#[cfg(target_os = "linux")]
-struct SmallDisk(tempfile::TempDir);
-
-#[cfg(target_os = "linux")]
-impl SmallDisk {
-    fn new(size: &str) -> Option<Self> {
-        let dir = folder();
-        let mounted = std::process::Command::new("mount")
-            .args(["-t", "tmpfs", "-o", size, "tmpfs"])
-            .arg(dir.path())
-            .output()
-            .is_ok_and(|o| o.status.success());
-        mounted.then(|| Self(dir))
-    }
-}
-
-#[cfg(target_os = "linux")]
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = std::process::Command::new("umount").arg(self.0.path()).status();
-    }
-}
-
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_loses_nothing() {
     // Room for the checkpoints (four small copies of two heads), not for the model with its backbone.
-    let Some(disk) = SmallDisk::new("size=3m") else {
+    let Some(disk) = common::SmallDisk::new("size=3m") else {
         eprintln!("skipped: no small file system can be mounted here");
         return;
     };
-    let model = disk.0.path().join("part.pbas");
+    let model = disk.path().join("part.pbas");
     fs::write(&model, "the model of yesterday").unwrap();
     let more = ["--embed-dim", "16"];
     train(set(), &model, &more).code(2).says(&["error: cannot write model `", "No space left on device"]);
     assert_eq!(fs::read(&model).unwrap(), b"the model of yesterday");
-    let left = files(disk.0.path());
+    let left = files(disk.path());
     assert!(left.iter().all(|f| f == "part.pbas" || f.contains(".checkpoint/")), "{left:?}");
 
-    let maps = disk.0.path().join("maps");
+    let maps = disk.path().join("maps");
     let filler = vec![0; 3 << 20];
-    let _ = fs::write(disk.0.path().join("filler"), filler);
+    let _ = fs::write(disk.path().join("filler"), filler);
     let picture = set().join("test/good/000.png");
     let args = [
         "predict".as_ref(),

@@ -16,7 +16,7 @@ use std::time::Instant;
 use pbas::Threads;
 use pbas::head::Head;
 use pbas::train::centers::Centers;
-use pbas::train::step::{BatchCenters, HeadTrainer, Rates};
+use pbas::train::step::{BatchCenters, BatchSynthesis, HeadTrainer, Rates};
 use pbas_nn::linalg::{Mat, gemm_into};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -60,7 +60,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         } else {
             BatchCenters::Neighbours { candidates: s.centers, identity: &identity }
         };
-        trainer.step(&batch, source, &scales, rates, Threads::All)
+        trainer.step(&batch, source, BatchSynthesis::Rays(&scales), rates, Threads::All)
     };
     step();
     on_demand::serve(|line| match line {

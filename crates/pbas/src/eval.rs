@@ -6,12 +6,14 @@ use pbas_nn::linalg::Threads;
 use serde::{Deserialize, Serialize};
 
 use crate::compare::Opinion;
-use crate::dataset::{Label, Sample, TestSet};
+use crate::dataset::{Label, Sample, Saturation, TestSet};
 use crate::detector::{Detector, Prediction, Scratch, Verdict};
 use crate::error::chain;
-use crate::image::{DecodeOptions, DefectMask, Rgb8, read_mask, read_rgb};
+use crate::image::{DecodeOptions, DefectArea, DefectMask, Rgb8, read_areas, read_mask, read_rgb, union};
 use crate::metrics::{PixelCurve, PixelCurveBuilder, RankingCurve};
 use crate::ordered::in_order;
+use crate::preprocess::Geometry;
+use crate::score::ScoreMap;
 use crate::statistics::{SURPRISING, as_many_or_more};
 use crate::train::observer::Observer;
 use crate::words::{counted, percent};
@@ -179,46 +181,51 @@ pub fn evaluate(
     let inside = detector.model().settings.roi.as_ref().map(|roi| roi.laid_out(&geometry)).transpose()?;
     let mut outside = 0;
     observer.begin("evaluating", set.samples.len() as u64, "pictures");
-    let work = |scratch: &mut Scratch, sample: &Sample| judge(detector, sample, scratch);
+    let saturation = set.saturation.as_ref();
+    if saturation.is_some() {
+        notes.push(
+            "AUPRO is the saturated one (sPRO): of an area what `defects_config.json` asks for is enough"
+                .into(),
+        );
+    }
+    let work = |scratch: &mut Scratch, sample: &Sample| judge(detector, (sample, saturation), scratch);
     in_order(&set.samples, Scratch::default, work, |sample, result| {
         if observer.interrupted() {
             return Err(Error::new(ErrorKind::Interrupted, "evaluation was stopped"));
         }
         observer.advance(1);
-        let (picture, mask, prediction) = match result {
+        let (picture, truth, prediction) = match result {
             Ok(parts) => parts,
             Err(e) => {
                 failures.push(Failure { path: sample.name.clone(), error: chain(&e) });
                 return Ok(true);
             }
         };
-        let mask = mask.unwrap_or_else(|e| {
+        let truth = truth.unwrap_or_else(|e| {
             notes.push(format!("`{}` leaves the pixel figures: {}", sample.name, chain(&e)));
             None
         });
         if let Some(pixels) = &mut pixels {
-            let (map, inside) = (&prediction.map, inside.as_deref());
-            let added = match (&mask, sample.label) {
-                (Some(m), _) => geometry.apply_mask(m).and_then(|m| {
-                    let seen = |(i, &v): (usize, &u8)| v != 0 && inside.is_none_or(|inside| inside[i]);
-                    outside += usize::from(!m.data.iter().enumerate().any(seen) && inside.is_some());
-                    pixels.add_inside(map, Some(&m), inside)
-                }),
-                (None, Label::Good) => pixels.add_inside(map, None, inside),
-                (None, Label::Defective) => Ok(()),
-            };
-            if let Err(e) = added {
+            let inside = inside.as_deref();
+            if let (Some(inside), Some(truth)) = (inside, &truth) {
+                let seen = |m: DefectMask| m.data.iter().zip(inside).any(|(v, inside)| *v != 0 && *inside);
+                outside += usize::from(!geometry.apply_mask(&truth.mask).is_ok_and(seen));
+            }
+            if let Err(e) =
+                add_pixels(pixels, &prediction.map, (sample.label, truth.as_ref()), &geometry, inside)
+            {
                 notes.push(format!("`{}` leaves the pixel figures: {}", sample.name, chain(&e)));
             }
         }
-        each(Judged { sample, picture: &picture, mask: mask.as_ref(), prediction: &prediction })?;
+        let mask = truth.as_ref().map(|t| &t.mask);
+        each(Judged { sample, picture: &picture, mask, prediction: &prediction })?;
         samples.push(SampleScore {
             path: sample.name.clone(),
             defect_type: sample.defect_type.clone(),
             image_score: prediction.image_score,
             rank_score: prediction.rank_score,
             verdict: prediction.verdict,
-            defect_share: mask.as_ref().map(share),
+            defect_share: mask.map(share),
         });
         Ok(true)
     })?;
@@ -245,22 +252,61 @@ fn share(mask: &DefectMask) -> f64 {
     mask.data.iter().filter(|v| **v != 0).count() as f64 / mask.data.len().max(1) as f64
 }
 
-type JudgedParts = (Rgb8, Result<Option<DefectMask>>, Prediction);
-
-fn judge(detector: &Detector, sample: &Sample, scratch: &mut Scratch) -> Result<JudgedParts> {
-    let (picture, mask) = read_sample(sample, &detector.decode_options())?;
-    let prediction = detector.predict(&picture, scratch, Threads::One)?;
-    Ok((picture, mask, prediction))
+/// What is defective in a picture.
+pub(crate) struct Truth {
+    /// All of it.
+    pub mask: DefectMask,
+    /// The areas, where the set gives them; otherwise empty: the mask's connected parts.
+    areas: Vec<DefectArea>,
 }
 
-/// Reads a picture and, apart from whether that works, its mask, which must be of the same size.
+type JudgedParts = (Rgb8, Result<Option<Truth>>, Prediction);
+
+fn judge(
+    detector: &Detector,
+    of_set: (&Sample, Option<&Saturation>),
+    scratch: &mut Scratch,
+) -> Result<JudgedParts> {
+    let (picture, truth) = read_sample(of_set, &detector.decode_options())?;
+    let prediction = detector.predict(&picture, scratch, Threads::One)?;
+    Ok((picture, truth, prediction))
+}
+
+/// Adds a picture's map to the pixel figures, its ground truth laid out as the map is. Of a defective picture without one nothing is added.
+///
+/// # Errors
+/// As [`PixelCurveBuilder::add_areas`], or a mask that cannot be laid out.
+pub(crate) fn add_pixels(
+    pixels: &mut PixelCurveBuilder,
+    map: &ScoreMap,
+    (label, truth): (Label, Option<&Truth>),
+    geometry: &Geometry,
+    inside: Option<&[bool]>,
+) -> Result<()> {
+    match truth {
+        None if label == Label::Good => pixels.add_inside(map, None, inside),
+        None => Ok(()),
+        Some(t) if t.areas.is_empty() => pixels.add_inside(map, Some(&geometry.apply_mask(&t.mask)?), inside),
+        Some(t) => {
+            let laid_out = |a: &DefectArea| Ok(DefectArea { mask: geometry.apply_mask(&a.mask)?, ..*a });
+            pixels.add_areas(map, &t.areas.iter().map(laid_out).collect::<Result<Vec<_>>>()?, inside)
+        }
+    }
+}
+
+/// Reads a picture and, apart from whether that works, what is defective in it, which must be of the same size.
 pub(crate) fn read_sample(
-    sample: &Sample,
+    (sample, saturation): (&Sample, Option<&Saturation>),
     options: &DecodeOptions,
-) -> Result<(Rgb8, Result<Option<DefectMask>>)> {
+) -> Result<(Rgb8, Result<Option<Truth>>)> {
     let picture = read_rgb(&sample.path, options)?;
-    let mask = sample.mask.as_ref().map(|path| {
-        let mask = read_mask(path, options)?;
+    let truth = sample.mask.as_ref().map(|path| {
+        let areas = saturation.map(|s| read_areas(path, options, |value, pixels| s.enough(value, pixels)));
+        let areas = areas.transpose()?.unwrap_or_default();
+        let mask = match areas.is_empty() {
+            true => read_mask(path, options)?,
+            false => union(areas.iter().map(|a| &a.mask), path)?,
+        };
         if (mask.width, mask.height) != (picture.width, picture.height) {
             return Err(Error::input(format!(
                 "mask `{}`: expected {} x {} pixels as its picture, found {} x {}",
@@ -271,9 +317,9 @@ pub(crate) fn read_sample(
                 mask.height
             )));
         }
-        Ok(mask)
+        Ok(Truth { mask, areas })
     });
-    Ok((picture, mask.transpose()))
+    Ok((picture, truth.transpose()))
 }
 
 fn summarize(

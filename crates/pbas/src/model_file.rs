@@ -203,11 +203,23 @@ fn in_file(e: Error, path: &Path) -> Error {
     }
 }
 
+/// Centres that score in place of a discriminator are for comparisons, and in no model file.
+fn check_discriminators(settings: &Settings) -> Result<()> {
+    if settings.head.refinement {
+        return Ok(());
+    }
+    Err(Error::unsupported(
+        "model: expected heads whose discriminator scores, found the ablation without RBO, whose score is a distance to centres",
+    )
+    .with_hint("`pbas bench` judges such models without keeping them"))
+}
+
 /// The file's bytes; the same for the same model.
 ///
 /// # Errors
-/// A model whose parts do not fit each other.
+/// A model whose parts do not fit each other, or one without RBO ([`crate::settings::HeadSettings::refinement`]).
 pub fn to_bytes(model: &Model) -> Result<Vec<u8>> {
+    check_discriminators(&model.settings)?;
     let mut tensors: Vec<(String, Vec<usize>, Dtype, Vec<u8>)> = Vec::new();
     let mut put = |name: String, shape: Vec<usize>, data: &[f32]| {
         // Numbers that float16 holds exactly stay float16: nothing is lost and the file is half as large.
@@ -324,6 +336,7 @@ fn read(bytes: &FileBytes, name: &str) -> Result<(Model, Vec<f64>)> {
         serde_json::from_str(json).map_err(|e| Error::input("the header is not a model's").with_source(e))?;
     verify_checksum(bytes, &d.crc32)?;
     d.settings.validate()?;
+    check_discriminators(&d.settings)?;
     let mut take = |name: String, shape: &[usize]| -> Result<Weights> {
         let t = tensors.remove(&name).ok_or_else(|| Error::input(format!("tensor `{name}` is missing")))?;
         t.expect_shape(&name, shape)?;
@@ -435,6 +448,7 @@ fn read_view(v: usize, d: &ViewDescription, take: &mut Take<'_>) -> Result<View>
             } else {
                 None
             },
+            distance: None,
         });
     }
     if d.scales.len() != d.heads {

@@ -3,6 +3,7 @@
 use pbas_nn::Precision;
 use serde::{Deserialize, Serialize};
 
+use crate::head::centers::CENTER_MOMENTUM;
 use crate::patch::Pooling;
 use crate::preprocess::{Fit, InputSize};
 use crate::roi::Roi;
@@ -75,6 +76,18 @@ pub enum CenterRule {
     Neighbours(usize),
 }
 
+/// Where synthetic anomalies are put.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Synthesis {
+    /// Beyond each feature on the ray from its centre (AFS, published).
+    #[default]
+    Rays,
+    /// In a random direction: Gaussian noise of this standard deviation, the same in every entry of a projected feature, whatever its
+    /// centre. For comparison.
+    Noise(f32),
+}
+
 /// How patch scores become scores of a picture.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -101,6 +114,16 @@ pub struct HeadSettings {
     pub length: Length,
     /// Where centres come from.
     pub centers: CenterRule,
+    /// Weight of a batch's mean in its centre, 0 to 1, with centres by position; 0 keeps those of the first batch.
+    #[serde(default = "published_momentum", skip_serializing_if = "is_published_momentum")]
+    pub center_momentum: f32,
+    /// Where synthetic anomalies are put.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub synthesis: Synthesis,
+    /// Whether the discriminator is trained (RBO) and its logit is the score. Without it the boundary loss alone trains the projection, and the
+    /// score is the distance to the centre: for comparison, and in no model file.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub refinement: bool,
     /// `k` is drawn evenly from here to there for each patch; equal ends fix it.
     pub synthesis_scale: [f32; 2],
     /// Weight of `L_abl` in the loss.
@@ -179,12 +202,36 @@ pub struct Settings {
     pub min_area: usize,
 }
 
-fn is_default(precision: &Precision) -> bool {
-    *precision == Precision::default()
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+fn published_momentum() -> f32 {
+    CENTER_MOMENTUM
+}
+
+fn is_published_momentum(value: &f32) -> bool {
+    *value == CENTER_MOMENTUM
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn is_yes(value: &bool) -> bool {
+    *value
 }
 
 fn is_zero(n: &usize) -> bool {
     *n == 0
+}
+
+impl HeadSettings {
+    /// Multiplies both learning rates.
+    pub fn multiply_rates(&mut self, factor: f32) {
+        self.projection_rate *= factor;
+        self.discriminator_rate *= factor;
+    }
 }
 
 impl Settings {
@@ -204,6 +251,9 @@ impl Settings {
                     batch: Batch::Patches(1296),
                     length: Length::Steps(400),
                     centers: CenterRule::Neighbours(324),
+                    center_momentum: CENTER_MOMENTUM,
+                    synthesis: Synthesis::Rays,
+                    refinement: true,
                     synthesis_scale: [0.05, 0.6],
                     boundary_weight: 0.1,
                     projection_rate: 1e-3,
@@ -236,6 +286,9 @@ impl Settings {
                     batch: Batch::Pictures(8),
                     length: Length::Epochs(640),
                     centers: CenterRule::Positions,
+                    center_momentum: CENTER_MOMENTUM,
+                    synthesis: Synthesis::Rays,
+                    refinement: true,
                     synthesis_scale: [0.25, 0.25],
                     boundary_weight: 1.0,
                     projection_rate: 1e-4,
@@ -303,6 +356,16 @@ impl Settings {
             ("boundary weight", h.boundary_weight),
         ] {
             need((0.0..=100.0).contains(&value), what, "0 to 100", &value)?;
+        }
+        let momentum_ok = (0.0..=1.0).contains(&h.center_momentum);
+        need(momentum_ok, "centre momentum", "0 to 1", &h.center_momentum)?;
+        if let Synthesis::Noise(sigma) = h.synthesis {
+            need(sigma > 0.0 && sigma <= 100.0, "noise", "above 0 and at most 100", &sigma)?;
+        }
+        if !h.refinement && h.boundary_weight == 0.0 {
+            return Err(Error::caller(
+                "boundary weight: expected above 0 without RBO, found 0, with which nothing is trained",
+            ));
         }
         crate::calibrate::check_rate(self.false_reject_rate)?;
         let averaging_ok = h.averaging.is_none_or(|a| (0.0..1.0).contains(&a));

@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use pbas::dataset::{Category, DataSet, Label, Layout, open};
+use pbas::image::{DecodeOptions, read_areas, read_mask};
 use pbas::train::observer::Silent;
 
 /// A folder with these files, empty unless written to later.
@@ -129,32 +129,47 @@ fn mvtec_loco_has_a_folder_of_masks_a_picture() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         image::save_buffer(path, &values, 4, 1, image::ColorType::L8).unwrap();
     };
-    grey("logical_anomalies/000/000.png", [251, 0, 0, 0]);
+    grey("logical_anomalies/000/000.png", [251, 251, 0, 0]);
     grey("logical_anomalies/000/001.png", [0, 0, 7, 0]);
     grey("structural_anomalies/0001/000.png", [0, 1, 0, 0]);
     write(
         root.path(),
         "pushpins/defects_config.json",
-        r#"[{"defect_name": "missing", "pixel_value": 251, "saturation_threshold": 6300, "relative_saturation": false}]"#,
+        r#"[{"defect_name": "missing", "pixel_value": 251, "saturation_threshold": 1, "relative_saturation": false},
+            {"defect_name": "scratch", "pixel_value": 7, "saturation_threshold": 1.0, "relative_saturation": true}]"#,
     );
     let set = opened(root.path(), Layout::MvtecLoco, &["pushpins"]);
     let pins = &set.categories[0];
     assert!(pins.test.warnings.is_empty(), "{:?}", pins.test.warnings);
     assert_eq!((pins.validation.len(), pins.test.samples.len()), (1, 3));
-    assert!(set.notes[0].contains("saturation"));
-    let mask = pins
-        .test
-        .samples
-        .iter()
-        .find(|s| s.defect_type == "logical_anomalies")
-        .unwrap()
-        .mask
-        .as_ref()
-        .unwrap();
-    let mask = pbas::image::read_mask(mask, &pbas::image::DecodeOptions::default()).unwrap();
-    assert_eq!(mask.data, [1, 0, 1, 0], "the masks of a picture together");
-    write(root.path(), "pushpins/defects_config.json", r#"[{"defect_name": "missing", "pixel_value": 0}]"#);
-    assert!(open(root.path()).unwrap().broken[0].1.to_string().contains("pixel_value"));
+    let of_type = |kind: &str| {
+        let sample = pins.test.samples.iter().find(|s| s.defect_type == kind).unwrap();
+        sample.mask.as_deref().unwrap()
+    };
+    let decode = DecodeOptions::default();
+    let mask = read_mask(of_type("logical_anomalies"), &decode).unwrap();
+    assert_eq!(mask.data, [1, 1, 1, 0], "the masks of a picture together");
+    // Each mask and grey value is an area, of which so much is enough.
+    let saturation = pins.test.saturation.as_ref().unwrap();
+    let areas = |kind: &str| {
+        read_areas(of_type(kind), &decode, |value, pixels| saturation.enough(value, pixels))
+            .map(|areas| areas.into_iter().map(|a| (a.mask.data, a.enough)).collect::<Vec<_>>())
+    };
+    assert_eq!(
+        areas("logical_anomalies").unwrap(),
+        [(vec![1, 1, 0, 0], 0.5), (vec![0, 0, 1, 0], 1.0)],
+        "one pixel of two is enough; all of one"
+    );
+    let e = areas("structural_anomalies").unwrap_err().to_string();
+    assert!(e.contains("0001") && e.contains("the list of defects has, found 1"), "{e}");
+    // The same through a test set that is opened by itself.
+    let alone = pbas::dataset::test_set(&root.path().join("pushpins")).unwrap();
+    assert_eq!(alone.saturation, pins.test.saturation);
+    for bad in [r#"[{"defect_name": "missing", "pixel_value": 0}]"#, "{}"] {
+        write(root.path(), "pushpins/defects_config.json", bad);
+        let broken = pbas::error::chain(&open(root.path()).unwrap().broken[0].1);
+        assert!(broken.contains("defects_config.json") && broken.contains("expected a list"), "{broken}");
+    }
 }
 
 #[test]
@@ -237,7 +252,7 @@ fn visa_as_published() {
 }
 
 #[test]
-fn a_visa_sized_tree_is_listed_within_a_second() {
+fn a_visa_sized_tree_is_listed_whole_and_no_picture_is_opened() {
     const OBJECTS: usize = 12;
     const PICTURES: usize = 10_821;
     let root = tempfile::tempdir().unwrap();
@@ -268,14 +283,12 @@ fn a_visa_sized_tree_is_listed_within_a_second() {
         }
     }
     write(root.path(), "split_csv/1cls.csv", &csv);
-    let started = Instant::now();
+    // Every file is empty: whoever decoded one would fail. How long it takes: `cargo bench -p pbas --bench dataset`.
     let set = open(root.path()).unwrap();
-    let time = started.elapsed();
     assert_eq!(set.categories.len(), OBJECTS);
     let found: usize = set.categories.iter().map(|c| c.good.len() + c.test.samples.len()).sum();
     assert_eq!(found, PICTURES);
     assert!(set.categories.iter().all(|c| c.test.warnings.is_empty()));
-    assert!(time < Duration::from_secs(1), "{time:?}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use pbas::ErrorKind;
-use pbas::image::DefectMask;
+use pbas::image::{DefectArea, DefectMask};
 use pbas::metrics::{
     F1Max, PixelCurve, PixelCurveBuilder, RankingCurve, aupro, auroc, average_precision, f1_max,
 };
@@ -200,6 +200,11 @@ fn slow_aupro(maps: &[ScoreMap], masks: &[Option<&DefectMask>], limit: f64) -> f
         }
         curve.push((called / good, overlaps.iter().sum::<f64>() / overlaps.len() as f64));
     }
+    area_below(&curve, limit)
+}
+
+/// Trapezoids below (rate, overlap) up to `limit`, divided by it.
+fn area_below(curve: &[(f64, f64)], limit: f64) -> f64 {
     let mut area = 0.0;
     for pair in curve.windows(2) {
         let ((x0, y0), (x1, y1)) = (pair[0], pair[1]);
@@ -299,6 +304,94 @@ fn pixel_curve_agrees_with_slow_twins() {
         }
     }
     assert!(defined > 80, "{defined} cases had both classes");
+}
+
+/// sPRO as the paper writes it: at each threshold the mean over areas of the part that is found of what is enough, at most 1.
+fn slow_spro(maps: &[ScoreMap], areas: &[Vec<DefectArea>], limit: f64) -> f64 {
+    let all: Vec<f32> = maps.iter().flat_map(|m| m.values.clone()).collect();
+    let mut curve = vec![(0.0, 0.0)];
+    for t in thresholds(&all) {
+        let (mut overlaps, mut good, mut called) = (vec![], 0.0, 0.0);
+        for (map, areas) in maps.iter().zip(areas) {
+            for (i, s) in map.values.iter().enumerate() {
+                if areas.iter().all(|a| a.mask.data[i] == 0) {
+                    good += 1.0;
+                    called += f64::from(u8::from(*s >= t));
+                }
+            }
+            for area in areas {
+                let of = area.mask.data.iter().filter(|v| **v != 0).count() as f64;
+                let hit =
+                    area.mask.data.iter().zip(&map.values).filter(|(m, s)| **m != 0 && **s >= t).count();
+                if of > 0.0 {
+                    overlaps.push((hit as f64 / (of * area.enough)).min(1.0));
+                }
+            }
+        }
+        curve.push((called / good, overlaps.iter().sum::<f64>() / overlaps.len() as f64));
+    }
+    area_below(&curve, limit)
+}
+
+#[test]
+fn areas_of_which_a_part_is_enough_agree_with_a_slow_twin() {
+    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    let (mut defined, mut overlapping) = (0, 0);
+    for case in 0..150 {
+        let (mut maps, mut all, mut builder) = (vec![], vec![], PixelCurveBuilder::new());
+        for _ in 0..3 {
+            let (width, height) = (rng.random_range(1..9), rng.random_range(1..9));
+            let mut area = |_| {
+                let data = (0..width * height).map(|_| u8::from(rng.random_range(0..5) == 0)).collect();
+                let enough = rng.random_range(1..=8) as f64 / 8.0;
+                DefectArea { mask: DefectMask { width, height, data }, enough }
+            };
+            let areas: Vec<DefectArea> = (0..case % 4).map(&mut area).collect();
+            let values = (0..width * height).map(|_| rng.random_range(0..6) as f32).collect();
+            let map = ScoreMap { width, height, values };
+            builder.add_areas(&map, &areas, None).unwrap();
+            maps.push(map);
+            all.push(areas);
+        }
+        let curve = builder.finish();
+        let (mut scores, mut labels, mut memberships) = (vec![], vec![], 0);
+        for (map, areas) in maps.iter().zip(&all) {
+            scores.extend_from_slice(&map.values);
+            labels.extend((0..map.values.len()).map(|i| areas.iter().any(|a| a.mask.data[i] != 0)));
+            memberships += areas.iter().flat_map(|a| &a.mask.data).filter(|v| **v != 0).count();
+        }
+        // A pixel of several areas is one pixel.
+        assert_eq!(curve.ranking().auroc(), auroc(&scores, &labels), "case {case}");
+        assert_eq!(curve.ranking().f1_max(), f1_max(&scores, &labels), "case {case}");
+        overlapping += usize::from(memberships > labels.iter().filter(|l| **l).count());
+        if labels.contains(&true) && labels.contains(&false) {
+            defined += 1;
+            for limit in [0.05, 0.3, 1.0] {
+                close(curve.aupro(limit).unwrap(), slow_spro(&maps, &all, limit), "spro");
+            }
+        }
+    }
+    assert!(defined > 80 && overlapping > 40, "{defined} {overlapping}");
+}
+
+#[test]
+fn a_part_that_is_enough_is_as_good_as_all() {
+    let map = ScoreMap { width: 8, height: 1, values: vec![9.0, 9.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0] };
+    let mask = DefectMask { width: 8, height: 1, data: vec![1, 1, 1, 1, 0, 0, 0, 0] };
+    let figure = |enough: f64| {
+        let mut builder = PixelCurveBuilder::new();
+        builder.add_areas(&map, &[DefectArea { mask: mask.clone(), enough }], None).unwrap();
+        builder.finish().aupro(0.2).unwrap()
+    };
+    close(figure(0.5), 1.0, "two of four pixels are enough");
+    // Points (0, 1/2), (1, 1): at 0.2 the overlap is 0.6.
+    close(figure(1.0), 0.55, "all are needed, as in AUPRO");
+    let mut builder = PixelCurveBuilder::new();
+    for enough in [0.0, -1.0, 1.5, f64::NAN] {
+        let e = builder.add_areas(&map, &[DefectArea { mask: mask.clone(), enough }], None).unwrap_err();
+        assert!(e.to_string().contains("defect area: expected above 0 and at most 1"), "{e}");
+    }
+    assert_eq!(builder.finish().regions(), 0);
 }
 
 // ---- by hand ----

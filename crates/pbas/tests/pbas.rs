@@ -6,8 +6,8 @@ mod common;
 use common::Golden;
 use pbas::head::{Discriminator, GridHead, Head, Projection, sigmoid};
 use pbas::patch::{PatchEmbedding, Pooling};
-use pbas::train::centers::Centers;
-use pbas::train::step::{BatchCenters, HeadTrainer, Rates, project};
+use pbas::train::centers::{CENTER_MOMENTUM, Centers};
+use pbas::train::step::{BatchCenters, BatchSynthesis, HeadTrainer, Rates, project};
 use pbas_nn::linalg::Threads;
 use pbas_nn::shape::Shape;
 
@@ -66,6 +66,7 @@ fn head(golden: &Golden, stage: &str) -> Head {
             output: get("discriminator.tail.0.weight"),
         },
         feature_scale: None,
+        distance: None,
     }
 }
 
@@ -86,7 +87,7 @@ fn aligned_centers(golden: &Golden, features: &[Vec<f32>], head: &Head) -> Cente
         let mean = Centers::batch_mean(&x, pictures.len(), head.projection.dim);
         match &mut centers {
             None => centers = Some(mean),
-            Some(c) => c.align(&mean, Threads::One),
+            Some(c) => c.align(&mean, CENTER_MOMENTUM, Threads::One),
         }
     }
     centers.expect("at least one batch")
@@ -145,7 +146,8 @@ fn golden_training_and_prediction() {
         for step in 0..steps {
             let z = batch(&features, &batches[step % batches.len()]);
             let scales = vec![golden.number("k") as f32; z.len() / centers.dim];
-            let losses = trainer.step(&z, BatchCenters::Fixed(&centers), &scales, rates, Threads::One);
+            let (source, synthesis) = (BatchCenters::Fixed(&centers), BatchSynthesis::Rays(&scales));
+            let losses = trainer.step(&z, source, synthesis, rates, Threads::One);
             let tolerance = if step == 0 { 1e-5 } else { 1e-3 };
             let sum = losses.boundary + losses.refinement;
             for (found, expected) in

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Subcommand, ValueEnum};
 use pbas::bench::Protocol;
+use pbas::settings::CenterRule;
 
 use super::{Method, Recipe};
 
@@ -65,7 +66,8 @@ pub struct BenchRun {
     /// Also judge by another method on the same features: `patchcore`, the distance to the nearest of a coreset of good patches
     #[arg(long, value_enum, value_name = "METHOD")]
     pub baseline: Option<Method>,
-    /// Also train with one thing left out or changed: all that make sense, or those named, as `--ablations=without-abl,mean-centre`
+    /// Also train with one thing left out or changed, as the paper's tables have it: all that make sense with the settings, or those named, as
+    /// `--ablations=without-abl,mean-centre`; a wrong name lists those that there are
     #[arg(long, value_name = "NAMES", value_delimiter = ',', num_args = 0.., require_equals = true, default_missing_value = "all")]
     pub ablations: Vec<String>,
     /// With `--protocol paper`: look at the test pictures after every so many epochs, and after the last
@@ -74,6 +76,56 @@ pub struct BenchRun {
     /// How each model is trained.
     #[command(flatten)]
     pub recipe: Recipe,
+    /// One thing left out or changed in every run.
+    #[command(flatten)]
+    pub change: Change,
+}
+
+/// What `--ablations` changes one at a time, for every run; beside `--synthesis-scale`, `--feature-layers`, `--embed-dim` and `--fuse`.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Ablations, in every run")]
+pub struct Change {
+    /// Weight of the boundary loss, 0 to 100; 0 is without ABL [default: 0.1; paper: 1]
+    #[arg(long, value_name = "W")]
+    pub boundary_weight: Option<f32>,
+    /// Where centres come from [default: the nearest of random patches; paper: positions]
+    #[arg(long, value_enum, value_name = "RULE")]
+    pub centers: Option<CenterName>,
+    /// Weight of a batch in its centre where centres are aligned by position, 0 to 1; 0 keeps the first batch's [default: 0.1]
+    #[arg(long, value_name = "M")]
+    pub center_momentum: Option<f32>,
+    /// Gaussian noise of this standard deviation in every entry, in place of AFS: a fixed size, random directions; above 0 to 100
+    #[arg(long, value_name = "SIGMA")]
+    pub noise: Option<f32>,
+    /// No discriminator: the distance to the centre is the score. Such models are judged and not kept
+    #[arg(long)]
+    pub without_rbo: bool,
+    /// Multiply both learning rates by this, above 0
+    #[arg(long, value_name = "FACTOR", value_parser = parse_factor)]
+    pub rate_factor: Option<f32>,
+}
+
+/// A rule of centres by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CenterName {
+    /// One a position, aligned before training
+    Positions,
+    /// One for all, the mean
+    Mean,
+}
+
+impl From<CenterName> for CenterRule {
+    fn from(name: CenterName) -> Self {
+        match name {
+            CenterName::Positions => Self::Positions,
+            CenterName::Mean => Self::Mean,
+        }
+    }
+}
+
+fn parse_factor(text: &str) -> Result<f32, String> {
+    let factor = text.trim().parse().ok().filter(|v: &f32| v.is_finite() && *v > 0.0);
+    factor.ok_or_else(|| format!("expected a number above 0, found `{text}`"))
 }
 
 /// A protocol by name.
@@ -114,6 +166,14 @@ fn parse_shard(text: &str) -> Result<Shard, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn factors_are_positive_numbers() {
+        assert_eq!(parse_factor("0.3"), Ok(0.3));
+        for bad in ["", "0", "-1", "NaN", "inf", "x"] {
+            assert!(parse_factor(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn shards_count_from_zero() {

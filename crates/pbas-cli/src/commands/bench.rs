@@ -10,12 +10,12 @@ use indicatif::MultiProgress;
 use pbas::bench::{self, Config, Digests, Folder, Job, PlannedRun, Program, Protocol, Record};
 use pbas::dataset::{DataSet, open};
 use pbas::error::chain;
-use pbas::settings::Length;
+use pbas::settings::{CenterRule, Length, Settings, Synthesis};
 use pbas::words::counted;
 use pbas::{Error, ErrorKind, Result};
 
 use super::recipe;
-use crate::args::{Bench, BenchCommand, BenchRun, Merge, PresetName};
+use crate::args::{Bench, BenchCommand, BenchRun, Change, Merge, PresetName};
 use crate::output::{Printer, Status, Table, data, duration, figure, print_error, to_stderr};
 use crate::paths::{check_folder, shell};
 use crate::progress::Progress;
@@ -52,6 +52,7 @@ fn run_all(
         recipe.preset = PresetName::Paper;
     }
     let mut settings = recipe::settings(&recipe)?;
+    change(&mut settings, &args.change)?;
     if protocol == Protocol::Paper && matches!(settings.head.length, Length::Steps(_)) {
         return Err(Error::caller("`--protocol paper`: expected a length in epochs, found `--steps`")
             .with_hint("give `--epochs`, or leave both out"));
@@ -61,7 +62,7 @@ fn run_all(
     }
     let backbone = recipe::backbone(&recipe, &mut settings, printer)?;
     let set = chosen(open(dir)?, &args.categories, dir)?;
-    let variants = bench::named_ablations(&settings, &args.ablations)?;
+    let variants = bench::named_ablations(&settings, &backbone.feature_layers(), &args.ablations)?;
     let config = Config {
         format: Record::FORMAT,
         protocol,
@@ -104,7 +105,7 @@ fn run_all(
         jobs,
         program: Program {
             version: env!("CARGO_PKG_VERSION").into(),
-            commit: option_env!("PBAS_COMMIT").map(String::from),
+            commit: Some(env!("PBAS_COMMIT").to_owned()).filter(|c| !c.is_empty()),
         },
         digests: Digests::default(),
     };
@@ -114,6 +115,28 @@ fn run_all(
     let whole =
         failed == 0 && set.broken.is_empty() && folder.records().iter().all(|r| r.result.failures.is_empty());
     Ok(if whole { Status::Done } else { Status::SomeFailed })
+}
+
+/// Leaves out or changes what is asked for, in the settings of every run.
+fn change(settings: &mut Settings, args: &Change) -> Result<()> {
+    let h = &mut settings.head;
+    h.boundary_weight = args.boundary_weight.unwrap_or(h.boundary_weight);
+    h.centers = args.centers.map_or(h.centers, CenterRule::from);
+    if args.center_momentum.is_some() && h.centers != CenterRule::Positions {
+        return Err(Error::caller("`--center-momentum`: expected centres by position, found another rule")
+            .with_hint("give `--centers positions`, or leave it out"));
+    }
+    h.center_momentum = args.center_momentum.unwrap_or(h.center_momentum);
+    if args.noise.is_some() && args.without_rbo {
+        return Err(Error::caller(
+            "`--noise`: expected a discriminator that learns from it, found `--without-rbo`",
+        )
+        .with_hint("give one of them"));
+    }
+    h.synthesis = args.noise.map_or(h.synthesis, Synthesis::Noise);
+    h.refinement = !args.without_rbo;
+    h.multiply_rates(args.rate_factor.unwrap_or(1.0));
+    settings.validate()
 }
 
 fn counted_categories(n: usize) -> String {

@@ -261,3 +261,32 @@ pub fn bad_pictures(dir: &Path) -> Vec<(PathBuf, &'static str)> {
     .map(|(name, text)| (at(name), text))
     .to_vec()
 }
+
+/// A file system of some megabytes, where this machine allows one.
+#[cfg(target_os = "linux")]
+pub struct SmallDisk(tempfile::TempDir);
+
+#[cfg(target_os = "linux")]
+impl SmallDisk {
+    /// `None` where nothing can be mounted, as without the rights to.
+    pub fn new(size: &str) -> Option<Self> {
+        let dir = folder();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", size, "tmpfs"])
+            .arg(dir.path())
+            .output()
+            .is_ok_and(|o| o.status.success());
+        mounted.then(|| Self(dir))
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.0.path()).status();
+    }
+}

@@ -2,6 +2,7 @@
 
 use pbas_nn::graph::{BatchNorm, fold_batch_norm};
 use pbas_nn::weights::{NamedTensors, Tensor};
+use rayon::prelude::*;
 
 use crate::{Error, Result};
 
@@ -56,12 +57,15 @@ pub(super) fn folded(tensors: &NamedTensors, name: &str, bn: &str, eps: f64) -> 
         })
     };
     let taps = kernel * kernel;
-    let mut laid_out = Vec::with_capacity(weight.data.len());
-    for o in 0..out {
-        for k in 0..taps {
-            laid_out.extend((0..inner).map(|i| weight.data[(o * inner + i) * taps + k] * scale[o]));
+    let mut laid_out = vec![0.0; weight.data.len()];
+    let filter = (inner * taps).max(1);
+    let filters =
+        laid_out.par_chunks_exact_mut(filter).zip(weight.data.par_chunks_exact(filter)).zip(scale.par_iter());
+    filters.for_each(|((to, from), scale)| {
+        for (k, of_tap) in to.chunks_exact_mut(inner).enumerate() {
+            of_tap.iter_mut().zip(from.iter().skip(k).step_by(taps)).for_each(|(t, f)| *t = f * scale);
         }
-    }
+    });
     Ok(Folded { out, inner, kernel, weight: laid_out, bias })
 }
 

@@ -77,10 +77,16 @@ impl Backbone {
     }
 
     fn from_bytes(bytes: &[u8], name: &str) -> Result<Self> {
-        let tensors = weights::parse(bytes, name)?;
-        let mut backbone = Self::from_tensors(&tensors)?;
-        backbone.info.weights_sha256 = hex(&Sha256::digest(bytes));
-        Ok(backbone)
+        Self::with_digest(bytes, || Self::from_tensors(&weights::parse(bytes, name)?))
+    }
+
+    /// What `read` makes of the bytes of a file, with their digest, which takes as long and is made meanwhile.
+    fn with_digest(bytes: &[u8], read: impl FnOnce() -> Result<Self> + Send) -> Result<Self> {
+        let (backbone, digest) = rayon::join(read, || hex(&Sha256::digest(bytes)));
+        backbone.map(|mut backbone| {
+            backbone.info.weights_sha256 = digest;
+            backbone
+        })
     }
 
     /// Recognises the architecture by its tensors.

@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 
 use pbas_nn::weights::{self, SaveDtype};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
-use super::{Backbone, hex, known};
+use super::{Backbone, known};
 use crate::{Error, Result};
 
 /// The name of the backbone inside the program.
@@ -93,8 +92,12 @@ impl Store {
         let shown = file.display().to_string();
         let context = |e: Error| e.context(format!("cannot import `{shown}`"));
         let bytes = std::fs::read(file).map_err(|e| Error::io("cannot read backbone", file, e))?;
-        let mut tensors = weights::parse(&bytes, &shown).map_err(|e| context(e.into()))?;
-        let mut backbone = Backbone::from_tensors(&tensors).map_err(context)?;
+        let mut tensors = BTreeMap::new();
+        let mut backbone = Backbone::with_digest(&bytes, || {
+            tensors = weights::parse(&bytes, &shown)?;
+            Backbone::from_tensors(&tensors)
+        })
+        .map_err(context)?;
         tensors.retain(|name, _| !name.starts_with("fc.") && !name.starts_with("_fc."));
         let name = name.unwrap_or(&backbone.info.name).to_owned();
         check_name(&name)?;
@@ -109,7 +112,7 @@ impl Store {
         backbone.info.source = source;
         let metadata = BTreeMap::from([
             ("source".to_owned(), backbone.info.source.clone()),
-            ("source_sha256".to_owned(), hex(&Sha256::digest(&bytes))),
+            ("source_sha256".to_owned(), backbone.info.weights_sha256.clone()),
             ("licence".to_owned(), backbone.info.licence.clone()),
         ]);
         let dtype = match format {
@@ -146,8 +149,17 @@ impl Store {
     }
 
     fn load(&self, path: &Path) -> Result<Backbone> {
-        let mut backbone = Backbone::from_file(path)?;
-        let (_, metadata) = weights::load_safetensors_with_metadata(path)?;
+        let name = path.display().to_string();
+        let bytes = std::fs::read(path).map_err(|e| Error::io("cannot read backbone", path, e))?;
+        let mut metadata = BTreeMap::new();
+        let mut backbone = Backbone::with_digest(&bytes, || {
+            let (tensors, found) = weights::read_safetensors_with_metadata(&bytes, &name)?;
+            metadata = found;
+            Backbone::from_tensors(&tensors)
+        })
+        .map_err(|e| e.context(format!("cannot load backbone `{name}`")))?;
+        backbone.info.source =
+            path.file_name().map_or_else(|| name.clone(), |n| n.to_string_lossy().into_owned());
         if let Some(licence) = metadata.get("licence") {
             backbone.info.licence.clone_from(licence);
         }

@@ -9,11 +9,12 @@ use pbas_nn::linalg::Threads;
 use rayon::prelude::*;
 
 use crate::backbone::Backbone;
-use crate::calibrate::patches_score;
+use crate::calibrate::{Calibration, patches_score, peak};
 use crate::dataset::{Label, Sample, TestSet};
+use crate::detector::{Detector, Model, Scratch};
 use crate::features::Extractor;
 use crate::head::{GridHead, Head, sigmoid};
-use crate::image::{DecodeOptions, DefectMask, read_mask};
+use crate::image::{DecodeOptions, DefectMask, read_mask, read_rgb};
 use crate::metrics::{PixelCurveBuilder, RankingCurve};
 use crate::score::{ScoreMap, SmoothUpsampler};
 use crate::settings::{Settings, Sizes};
@@ -138,6 +139,27 @@ impl<'a> Watcher<'a> {
         }
         Ok(image + pixels.finish().ranking().auroc().unwrap_or(0.0))
     }
+}
+
+/// `model` with the head of another epoch, and the threshold that the same held-out good pictures give it.
+///
+/// # Errors
+/// A picture that was readable in training and is not any more, or scores that are no numbers.
+pub(super) fn with_head(model: &Model, head: Head, held_out: &[PathBuf]) -> Result<Detector> {
+    let mut chosen = model.clone();
+    chosen.views[0].heads[0] = head;
+    let detector = Detector::new(chosen.clone())?;
+    let judge = |scratch: &mut Scratch, path: &PathBuf| -> Result<(f64, f64)> {
+        let picture = read_rgb(path, &detector.decode_options())?;
+        let (scores, map, _) = detector.scores(&picture, scratch, Threads::One)?;
+        Ok((scores[0], peak(&map)))
+    };
+    let judged = held_out.par_iter().with_max_len(1).map_init(Scratch::default, judge);
+    let (scores, peaks): (Vec<f64>, Vec<f64>) = judged.collect::<Result<Vec<_>>>()?.into_iter().unzip();
+    let (c, scoring) = (&model.calibration, model.settings.scoring);
+    let heads = vec![scores.into()];
+    chosen.calibration = Calibration::new(heads, peaks.into(), c.held_out, c.false_reject_rate, scoring)?;
+    Detector::new(chosen)
 }
 
 impl Observer for Watcher<'_> {

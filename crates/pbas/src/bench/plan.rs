@@ -25,6 +25,8 @@ pub struct PlannedRun<'a> {
     pub variant: String,
     /// How.
     pub settings: Settings,
+    /// Whether a baseline is asked here: on features that no other run of this category and seed has.
+    pub second_opinion: bool,
 }
 
 impl PlannedRun<'_> {
@@ -62,6 +64,8 @@ pub fn plan<'a>(
         let listing = listing_digest(category);
         let all = std::iter::once(("base".to_owned(), base.clone())).chain(variants.iter().cloned());
         for (variant, settings) in all {
+            let own = (&settings.feature_layers, settings.pooling) != (&base.feature_layers, base.pooling);
+            let second_opinion = variant == "base" || own;
             for seed in 0..seeds {
                 let mut settings = Settings { seed, ..settings.clone() };
                 if set.layout == Layout::Mvtec && ENLARGED.contains(&category.name.as_str()) {
@@ -72,6 +76,7 @@ pub fn plan<'a>(
                     listing: listing.clone(),
                     variant: variant.clone(),
                     settings,
+                    second_opinion,
                 });
             }
         }
@@ -106,6 +111,9 @@ pub fn listing_digest(category: &Category) -> String {
     for sample in &category.test.samples {
         add(&sample.path, &sample.name);
         sample.mask.iter().for_each(|m| add(m, "mask"));
+    }
+    if let Some(saturation) = &category.test.saturation {
+        digest.update(format!("{saturation:?}"));
     }
     hex(&digest.finalize()[..8])
 }

@@ -24,7 +24,7 @@ pub struct Oracle {
     pub epoch: u64,
     /// Epochs that were looked at.
     pub looked_at: u64,
-    /// Figures of that epoch. Threshold and verdicts are those of the last one.
+    /// Figures of that epoch, with the threshold that the good pictures kept out of training give its head.
     pub summary: Summary,
 }
 
@@ -33,7 +33,7 @@ pub struct Oracle {
 pub struct Program {
     /// Version.
     pub version: String,
-    /// The commit it was built from, where that is known.
+    /// The commit it was built from, with `-dirty` where sources were changed since; `None` where that is not known.
     pub commit: Option<String>,
 }
 

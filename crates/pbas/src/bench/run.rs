@@ -1,7 +1,7 @@
 //! One run: train on the good pictures of a category, then judge its test pictures.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Instant;
 
@@ -10,14 +10,15 @@ use sha2::{Digest, Sha256};
 
 use super::folder::Folder;
 use super::machine::{Machine, forget_peak_memory, peak_memory};
-use super::oracle::Watcher;
+use super::oracle::{Watcher, with_head};
 use super::plan::PlannedRun;
 use super::record::{Cost, GalleryPicture, Oracle, Program, Protocol, Reason, Record};
 use crate::backbone::{Backbone, hex};
 use crate::compare;
 use crate::dataset::Category;
-use crate::detector::{Detector, Model, Scratch, Verdict};
+use crate::detector::{Detector, Scratch, Verdict};
 use crate::eval::{EvalResult, SampleScore, evaluate, read_sample};
+use crate::image::masks_of;
 use crate::report::gallery::tile;
 use crate::report::heatmap::ColourScale;
 use crate::train::observer::Observer;
@@ -84,9 +85,9 @@ pub fn run(job: &Job<'_>, planned: &PlannedRun<'_>, observer: &dyn Observer) -> 
     let oracle = match best {
         None => None,
         Some((best, looked_at)) => {
-            let mut chosen: Model = model.clone();
-            chosen.views[0].heads[0] = best.head;
-            let result = evaluate(&Detector::new(chosen)?, &category.test, &heard, &mut |_| Ok(()))?;
+            let held_out = held_out(&category.good, &training.skipped, &training.calibrates);
+            let chosen = with_head(&model, best.head, &held_out)?;
+            let result = evaluate(&chosen, &category.test, &heard, &mut |_| Ok(()))?;
             Some(Oracle { epoch: best.epoch, looked_at, summary: result.summary })
         }
     };
@@ -94,11 +95,12 @@ pub fn run(job: &Job<'_>, planned: &PlannedRun<'_>, observer: &dyn Observer) -> 
     let mut result = evaluate(&detector, &category.test, &heard, &mut |_| Ok(()))?;
     let evaluate_seconds = started.elapsed().as_secs_f64();
     let started = Instant::now();
-    if job.baseline {
+    let asked = job.baseline && planned.second_opinion;
+    if asked {
         let opinion = compare::nearest(&detector, &category.good, &category.test, job.cache_limit, &heard)?;
         result.compared.push(opinion);
     }
-    let baseline_seconds = job.baseline.then(|| started.elapsed().as_secs_f64());
+    let baseline_seconds = asked.then(|| started.elapsed().as_secs_f64());
     let first = planned.settings.seed == 0 && planned.variant == "base";
     let gallery = if first { gallery(&detector, category, &result, job.output)? } else { Vec::new() };
     let model = detector.model();
@@ -155,13 +157,22 @@ fn train_one(job: &Job<'_>, planned: &PlannedRun<'_>, observer: &dyn Observer) -
     Ok((training, best))
 }
 
+/// The good pictures that set the threshold of a training.
+fn held_out(good: &[PathBuf], skipped: &[(PathBuf, Error)], calibrates: &[Option<usize>]) -> Vec<PathBuf> {
+    let readable = good.iter().filter(|p| skipped.iter().all(|(s, _)| s != *p));
+    readable.zip(calibrates).filter(|(_, head)| head.is_some()).map(|(p, _)| p.clone()).collect()
+}
+
 /// SHA-256 over the SHA-256 of every readable file of a category. After training, since it opens the test pictures.
 fn data_digest(category: &Category) -> String {
     let test = category.test.samples.iter().flat_map(|s| std::iter::once(&s.path).chain(&s.mask));
     let mut all = Sha256::new();
     for path in category.good.iter().chain(test) {
-        if let Ok(bytes) = std::fs::read(path) {
-            all.update(Sha256::digest(bytes));
+        // A folder of masks: those in it.
+        for file in masks_of(path).unwrap_or_default() {
+            if let Ok(bytes) = std::fs::read(file) {
+                all.update(Sha256::digest(bytes));
+            }
         }
     }
     hex(&all.finalize())
@@ -178,13 +189,14 @@ fn gallery(
     let mut drawn = Vec::new();
     for (i, (reason, score)) in chosen(&result.samples).into_iter().enumerate() {
         let Some(sample) = category.test.samples.iter().find(|s| s.name == score.path) else { continue };
-        let (picture, mask) = read_sample(sample, &detector.decode_options())?;
+        let of_set = (sample, category.test.saturation.as_ref());
+        let (picture, truth) = read_sample(of_set, &detector.decode_options())?;
         let prediction = detector.predict(&picture, &mut Scratch::default(), Threads::All)?;
         let file = format!(
             "{}-{i:02}.jpg",
             crate::report::heatmap::file_name(&category.name).trim_end_matches(".png")
         );
-        let jpeg = tile(&picture, &prediction, mask.ok().flatten().as_ref(), scale)?;
+        let jpeg = tile(&picture, &prediction, truth.ok().flatten().as_ref().map(|t| &t.mask), scale)?;
         Folder::write_gallery(output, &file, &jpeg)?;
         drawn.push(GalleryPicture {
             reason,

@@ -12,7 +12,7 @@ pub use nearest::{CORESET_SHARE, NearestNeighbour, POOL};
 use crate::dataset::{Label, Sample, TestSet};
 use crate::detector::Detector;
 use crate::error::chain;
-use crate::eval::{AUPRO_LIMITS, read_sample};
+use crate::eval::{AUPRO_LIMITS, Truth, add_pixels, read_sample};
 use crate::features::ExtractScratch;
 use crate::metrics::{PixelCurveBuilder, RankingCurve};
 use crate::ordered::in_order;
@@ -56,25 +56,23 @@ pub fn nearest(
     let (mut scores, mut positive) = (Vec::new(), Vec::new());
     observer.begin("comparing", set.samples.len() as u64, "pictures");
     let work = |scratch: &mut ExtractScratch, sample: &Sample| {
-        let (picture, mask) = read_sample(sample, &options)?;
-        Ok::<_, Error>((neighbours.judge(&picture, scratch, Threads::One)?, mask))
+        let (picture, truth) = read_sample((sample, set.saturation.as_ref()), &options)?;
+        Ok::<_, Error>((neighbours.judge(&picture, scratch, Threads::One)?, truth))
     };
     in_order(&set.samples, ExtractScratch::default, work, |sample, result| {
         if observer.interrupted() {
             return Err(Error::new(ErrorKind::Interrupted, "evaluation was stopped"));
         }
         observer.advance(1);
-        let Ok(((score, map), mask)) = result else { return Ok(true) };
+        let Ok(((score, map), truth)) = result else { return Ok(true) };
         scores.push(score as f32);
         positive.push(sample.label == Label::Defective);
         if let Some(pixels) = &mut pixels {
-            let added = match (mask, sample.label) {
-                (Ok(Some(m)), _) => {
-                    geometry.apply_mask(&m).and_then(|m| pixels.add_inside(&map, Some(&m), inside))
-                }
-                (Ok(None), Label::Good) => pixels.add_inside(&map, None, inside),
-                (Err(_), _) | (Ok(None), Label::Defective) => Ok(()),
+            let of_sample = |truth: Option<Truth>| {
+                add_pixels(pixels, &map, (sample.label, truth.as_ref()), &geometry, inside)
             };
+            // Masks that cannot be used are named by the evaluation itself.
+            let added = truth.map_or(Ok(()), of_sample);
             if let Err(e) = added {
                 observer.warn(&format!(
                     "`{}` leaves the comparison's pixel figures: {}",

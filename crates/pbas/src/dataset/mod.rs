@@ -7,6 +7,7 @@
 mod folder;
 mod inspect;
 mod kolektor;
+mod loco;
 mod manifest;
 mod mvtec;
 mod pair;
@@ -17,6 +18,7 @@ mod visa;
 
 pub use folder::{expand_inputs, good_pictures};
 pub use inspect::{CategoryFacts, Inspection};
+pub use loco::Saturation;
 pub use mvtec::test_set;
 pub use set::{Category, DataSet, Layout, open};
 
@@ -47,12 +49,15 @@ pub struct Sample {
 }
 
 /// The pictures by which a model is judged.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TestSet {
     /// Sorted by name; at least one.
     pub samples: Vec<Sample>,
     /// What is odd about the set and does not prevent its use, one sentence fragment each, naming the file or folder.
     pub warnings: Vec<String>,
+    /// How much of each defective area has to be found, where the set says so (MVTec LOCO). The areas are then the set's own, one for each mask
+    /// and grey value of a picture.
+    pub saturation: Option<Saturation>,
 }
 
 impl TestSet {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use super::folder::{Found, is_good, no_pictures, own_pictures, require_folder, subfolders, walk};
-use super::{Label, Sample, TestSet};
+use super::{Label, Sample, Saturation, TestSet};
 use crate::{Error, Result};
 
 const TEST_HINT: &str = "expected `<category>/test/<type>/*` with masks in `<category>/ground_truth/<type>/`, \
@@ -29,10 +29,11 @@ pub(super) struct Layout {
 ///
 /// # Errors
 /// `Io`, naming the path, where a folder is missing or cannot be read; `Caller`, with a hint, where the layout is another
-/// or there is no picture.
+/// or there is no picture; `Input` for a `defects_config.json` that is no list of defects.
 pub fn test_set(dir: &Path) -> Result<TestSet> {
     require_folder(dir).map_err(|e| e.with_hint(TEST_HINT))?;
-    list(&Layout::of(dir)?)
+    let saturation = Saturation::of_category(dir)?;
+    Ok(TestSet { saturation, ..list(&Layout::of(dir)?)? })
 }
 
 /// [`test_set`] of a layout.
@@ -79,7 +80,7 @@ pub(super) fn list(layout: &Layout) -> Result<TestSet> {
     }
     warnings.extend(masks.unused().map(|path| format!("mask `{}` belongs to no picture", path.display())));
 
-    let set = TestSet { samples, warnings: Vec::new() };
+    let set = TestSet { samples, warnings: Vec::new(), saturation: None };
     for (label, word) in [(Label::Good, "good"), (Label::Defective, "defective")] {
         if set.count(label) == 0 {
             warnings

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::folder::{no_pictures, require_folder, subfolders, walk};
+use super::loco::{DEFECTS, Saturation};
 use super::mvtec::{self, list};
 use super::{TestSet, kolektor, manifest, pair, real_iad, visa};
 use crate::{Error, Result};
@@ -131,7 +132,7 @@ fn layout_of(dir: &Path) -> Option<Layout> {
     match () {
         () if has("test_public") => Some(Layout::MvtecAd2),
         () if has("train/ok") => Some(Layout::Btad),
-        () if dir.join("defects_config.json").is_file() => Some(Layout::MvtecLoco),
+        () if dir.join(DEFECTS).is_file() => Some(Layout::MvtecLoco),
         () if has("train") && (has("train/good") || has("test")) => Some(Layout::Mvtec),
         () => None,
     }
@@ -153,11 +154,6 @@ fn folders(layout: Layout, found: Vec<(String, PathBuf, Layout)>) -> Result<Data
             Ok(category) => set.categories.push(category),
             Err(e) => set.broken.push((name, e)),
         }
-    }
-    if layout == Layout::MvtecLoco {
-        set.notes.push(
-            "AUPRO counts whole regions: the saturation areas of `defects_config.json` (sPRO) are not applied".into(),
-        );
     }
     Ok(set)
 }
@@ -190,24 +186,6 @@ fn category(name: &str, dir: &Path, layout: Layout) -> Result<Category> {
     for private in ["test_private", "test_private_mixed"].map(|p| dir.join(p)).iter().filter(|p| p.is_dir()) {
         category.unlabelled += walk(private)?.pictures.len();
     }
-    if layout == Layout::MvtecLoco {
-        check_loco(dir)?;
-    }
+    category.test.saturation = Saturation::of_category(dir)?;
     Ok(category)
-}
-
-/// That the list of defects of a LOCO category is one; nothing of it is needed but that the masks are what it says.
-fn check_loco(dir: &Path) -> Result<()> {
-    let path = dir.join("defects_config.json");
-    let text = std::fs::read(&path).map_err(|e| Error::io("cannot read", &path, e))?;
-    let defects: Vec<serde_json::Value> = serde_json::from_slice(&text).map_err(|e| {
-        Error::input(format!("`{}`: expected a list of defects", path.display())).with_source(e)
-    })?;
-    match defects.iter().find(|d| d["pixel_value"].as_u64().is_none_or(|v| v == 0 || v > 255)) {
-        Some(odd) => Err(Error::input(format!(
-            "`{}`: expected a `pixel_value` from 1 to 255 for each defect, found {odd}",
-            path.display()
-        ))),
-        None => Ok(()),
-    }
 }

@@ -172,7 +172,7 @@ fn category(name: &str, entries: Vec<Entry>, there: &mut Folders, list: &Path) -
             warnings.push(format!("no {word} test pictures: AUROC is not defined"));
         }
     }
-    Ok(Category::new(name.to_owned(), good, TestSet { samples, warnings }))
+    Ok(Category::new(name.to_owned(), good, TestSet { samples, warnings, saturation: None }))
 }
 
 fn are(n: usize, what: &str) -> String {

@@ -19,7 +19,7 @@ use crate::image::Rgb8;
 use crate::preprocess::InputSize;
 use crate::settings::{Batch, CenterRule, Length, Settings, Sizes, auto_sizes};
 use crate::train::centers::Centers;
-use crate::train::step::{BatchCenters, HeadTrainer, Rates};
+use crate::train::step::{BatchCenters, BatchSynthesis, HeadTrainer, Rates};
 
 /// Most multiply-adds of a timed step; rows are left out of larger ones.
 const PROBE_WORK: f64 = 1e9;
@@ -175,10 +175,11 @@ fn step_speed(settings: &Settings, dim: usize, positions: usize, heads: usize) -
             discriminator_decay: h.discriminator_decay,
             boundary_weight: h.boundary_weight,
         };
+        let scales = vec![h.synthesis_scale[1]; rows];
         let mut fastest = f64::INFINITY;
         for _ in 0..PROBE_STEPS {
             let start = Instant::now();
-            trainer.step(&batch, source, &vec![h.synthesis_scale[1]; rows], rates, threads);
+            trainer.step(&batch, source, BatchSynthesis::Rays(&scales), rates, threads);
             fastest = fastest.min(start.elapsed().as_secs_f64());
         }
         rows as f64 * row_work / fastest

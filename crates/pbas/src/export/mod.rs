@@ -120,6 +120,11 @@ pub fn to_model(detector: &Detector, options: &Options) -> Result<ModelProto> {
         ))
         .with_hint("train the model with `--precision f32`"));
     }
+    if !model.settings.head.refinement {
+        return Err(Error::unsupported(
+            "export: expected heads whose discriminator scores, found the ablation without RBO, whose score is a distance to centres",
+        ));
+    }
     let scoring = model.settings.scoring;
     let mut b = GraphBuilder::new("pbas");
     let sizes: Vec<InputSize> = model.views.iter().map(|v| v.size).collect();

@@ -8,6 +8,7 @@ use pbas_nn::linalg::{PackedMatrix, Threads, vectorized};
 use rayon::prelude::*;
 
 use super::Head;
+use super::distance::DistanceHeads;
 use super::folded::{FoldedHead, weighted_leaky};
 use crate::Result;
 use crate::patch::{LayerPart, PatchEmbedding, Tap};
@@ -27,6 +28,8 @@ pub struct GridHead {
     /// The layer on the finest grid, whose product comes last and carries the bias.
     fine: Part,
     coarse: Vec<CoarsePart>,
+    /// What scores in place of the folded discriminators, where the heads say so.
+    distance: Option<DistanceHeads>,
 }
 
 #[derive(Debug)]
@@ -83,6 +86,7 @@ impl GridHead {
             width,
             fine: fine.expect("an embedding has a layer on its finest grid"),
             coarse,
+            distance: DistanceHeads::new(heads, embedding),
         })
     }
 
@@ -109,6 +113,7 @@ impl GridHead {
             width,
             fine: Part::new(self.fine.weight.clone(), self.fine.layer, fine),
             coarse: coarse.collect::<Option<_>>()?,
+            distance: self.distance.as_ref().map(|d| d.resized(embedding)),
         })
     }
 
@@ -124,6 +129,9 @@ impl GridHead {
     /// If `pooled` has another length than the embedding says.
     #[must_use]
     pub fn logits(&self, pooled: &[f32], threads: Threads) -> Vec<f32> {
+        if let Some(distance) = &self.distance {
+            return distance.logits(pooled, threads);
+        }
         let units = self.heads * self.hidden;
         let coarse: Vec<Vec<f32>> =
             self.coarse.iter().map(|c| c.part.multiply(pooled, units, threads)).collect();

@@ -2,6 +2,8 @@
 //!
 //! At inference both are one affine map, a LeakyReLU and one weighted sum: [`GridHead`].
 
+pub mod centers;
+mod distance;
 mod folded;
 mod grid;
 mod scale;
@@ -11,6 +13,7 @@ use pbas_nn::weights::Weights;
 use rand::RngExt;
 use rand_distr::{Distribution, Normal};
 
+pub use distance::CenterDistance;
 pub(crate) use folded::FoldedHead;
 pub use grid::GridHead;
 pub use scale::{FeatureScale, ScaleSums};
@@ -63,6 +66,31 @@ pub struct Head {
     pub discriminator: Discriminator,
     /// Scale on which patch features enter, from the pictures that the head trains on; `None`: as they are.
     pub feature_scale: Option<FeatureScale>,
+    /// What scores in place of the discriminator, if anything: the ablation without RBO.
+    pub distance: Option<CenterDistance>,
+}
+
+impl Projection {
+    /// `P(z)` of rows `z`, `[n, dim]`.
+    ///
+    /// # Panics
+    /// If `z` has no whole rows.
+    #[must_use]
+    pub fn apply(&self, z: &[f32], threads: Threads) -> Vec<f32> {
+        let n = z.len() / self.dim;
+        let mut x = vec![0.0; n * self.dim];
+        gemm_into(
+            &mut x,
+            Mat::new(z, n, self.dim),
+            Mat::new(&self.weight, self.dim, self.dim).t(),
+            false,
+            threads,
+        );
+        for row in x.chunks_exact_mut(self.dim) {
+            row.iter_mut().zip(&self.bias).for_each(|(v, b)| *v += b);
+        }
+        x
+    }
 }
 
 impl Head {
@@ -92,7 +120,7 @@ impl Head {
             running_var: vec![1.0; hidden],
             output,
         };
-        Self { projection, discriminator, feature_scale: None }
+        Self { projection, discriminator, feature_scale: None, distance: None }
     }
 
     /// Logits of patch features `[n, dim]`, layer after layer, on one thread: the twin of [`GridHead`], and cheaper where
@@ -101,15 +129,14 @@ impl Head {
     pub fn logits(&self, features: &[f32]) -> Vec<f32> {
         let (p, s) = (&self.projection, &self.discriminator);
         let (n, dim, hidden) = (features.len() / p.dim, p.dim, s.hidden);
+        if self.distance.is_some() {
+            return distance::logits(self, features, Threads::One);
+        }
         let mut z = features.to_vec();
         if let Some(scale) = &self.feature_scale {
             scale.apply(&mut z);
         }
-        let mut x = vec![0.0; n * dim];
-        gemm_into(&mut x, Mat::new(&z, n, dim), Mat::new(&p.weight, dim, dim).t(), false, Threads::One);
-        for row in x.chunks_exact_mut(dim) {
-            row.iter_mut().zip(&p.bias).for_each(|(v, b)| *v += b);
-        }
+        let x = p.apply(&z, Threads::One);
         let mut h = vec![0.0; n * hidden];
         gemm_into(&mut h, Mat::new(&x, n, dim), Mat::new(&s.weight, hidden, dim).t(), false, Threads::One);
         let logit = |row: &[f32]| {

@@ -2,12 +2,12 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use image::metadata::Orientation;
 use image::{ColorType, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
-use super::{DecodeOptions, DefectMask, Rgb8, is_picture_path, jpeg};
+use super::{DecodeOptions, DefectMask, Rgb8, is_picture_path, jpeg, union};
 use crate::{Error, ErrorKind, Result};
 
 const FORMATS: &str = "PNG, JPEG, BMP, TIFF or WebP";
@@ -86,34 +86,42 @@ pub fn read_mask(path: &Path, options: &DecodeOptions) -> Result<DefectMask> {
 
 /// What any mask in a folder says is defective; several masks of one picture lie so in MVTec LOCO.
 fn read_masks(folder: &Path, options: &DecodeOptions) -> Result<DefectMask> {
-    let io = |e| Error::io("cannot read folder", folder, e);
+    let mut masks = Vec::new();
+    for path in masks_of(folder)? {
+        masks.push(read_mask(&path, options)?);
+    }
+    union(&masks, folder)
+}
+
+/// The mask files of a picture, sorted: those in a folder, or the one file.
+///
+/// # Errors
+/// A folder that cannot be read or holds no picture.
+pub(crate) fn masks_of(path: &Path) -> Result<Vec<PathBuf>> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let io = |e| Error::io("cannot read folder", path, e);
     let mut paths = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(io)? {
+    for entry in std::fs::read_dir(path).map_err(io)? {
         paths.push(entry.map_err(io)?.path());
     }
     paths.retain(|p| is_picture_path(p) && !p.is_dir());
     paths.sort();
-    let mut all: Option<DefectMask> = None;
-    for path in &paths {
-        let mask = read_mask(path, options)?;
-        match &mut all {
-            None => all = Some(mask),
-            Some(all) if (all.width, all.height) == (mask.width, mask.height) => {
-                all.data.iter_mut().zip(&mask.data).for_each(|(a, m)| *a |= m);
-            }
-            Some(all) => {
-                return Err(Error::input(format!(
-                    "mask `{}`: expected {} x {} pixels as the others of its picture, found {} x {}",
-                    path.display(),
-                    all.width,
-                    all.height,
-                    mask.width,
-                    mask.height
-                )));
-            }
-        }
+    if paths.is_empty() {
+        return Err(Error::input(format!("`{}`: expected masks, found none", path.display())));
     }
-    all.ok_or_else(|| Error::input(format!("`{}`: expected masks, found none", folder.display())))
+    Ok(paths)
+}
+
+/// The grey values of a picture file, `[height, width]`, at 8 bits.
+///
+/// # Errors
+/// As [`read_rgb`].
+pub(super) fn read_grey(path: &Path, options: &DecodeOptions) -> Result<(usize, usize, Vec<u8>)> {
+    let bytes = read_file(path, options)?;
+    let picture = decode(&bytes, &path.display().to_string(), options)?;
+    Ok((picture.width() as usize, picture.height() as usize, picture.into_luma8().into_raw()))
 }
 
 /// Width and height in pixels, from the header alone; turned as [`read_rgb`] turns the picture.

@@ -4,9 +4,12 @@
 //! are divided by 257 and rounded, and an alpha channel is dropped (a transparent pixel shows the colour stored below
 //! it; nothing is blended). The format goes by the content, never by the file's extension.
 
+mod areas;
 mod decode;
 mod jpeg;
 
+pub use areas::{DefectArea, read_areas, union};
+pub(crate) use decode::masks_of;
 pub use decode::{decode_rgb, dimensions, read_mask, read_rgb, read_rgb_and_bytes};
 
 use std::io::Cursor;

@@ -1,127 +1,74 @@
 //! Figures over the pixels of many maps: ROC AUC, average precision, F1 and the per-region overlap (PRO).
 
-use rayon::slice::ParallelSliceMut;
-
 use super::aupimo::{GoodTop, aupimo};
-use super::ranking::{RankingCurve, check_no_nan, sort_key};
+use super::builder::PixelCurveBuilder;
+use super::ranking::RankingCurve;
 use crate::image::DefectMask;
 use crate::score::ScoreMap;
-use crate::score::components::Components;
 use crate::{Error, Result};
 
 /// All pixels of all maps, sorted once: 4 bytes a good pixel, 8 a defective one.
 #[derive(Debug, Clone)]
 pub struct PixelCurve {
-    ranking: RankingCurve,
+    pub(super) ranking: RankingCurve,
     /// The region of each defective pixel, in ascending order of score, as the ranking has its positives.
-    region_of: Vec<u32>,
-    /// Pixels of each region.
-    region_areas: Vec<usize>,
-    /// The picture of each region.
-    picture_of: Vec<u32>,
+    pub(super) region_of: Vec<u32>,
+    /// Further regions of defective pixels: sort key in the upper half, region in the lower, ascending.
+    pub(super) also: Vec<u64>,
+    pub(super) regions: Regions,
     /// The highest scores of good pictures.
-    good: GoodTop,
+    pub(super) good: GoodTop,
 }
 
-/// Takes maps one by one, so that they need not all be in memory; then [`PixelCurveBuilder::finish`].
+/// The regions of all pictures.
 #[derive(Debug, Clone, Default)]
-pub struct PixelCurveBuilder {
-    /// Of good pictures.
-    good: Vec<u32>,
-    /// The good pixels of defective ones.
-    negatives: Vec<u32>,
-    /// Sort key in the upper half, region in the lower: sorts by score, and takes the region along.
-    positives: Vec<u64>,
-    region_areas: Vec<usize>,
+pub(super) struct Regions {
+    /// Pixels of each.
+    pub(super) areas: Vec<usize>,
+    /// Pixels of each that count as all of it.
+    pub(super) enough: Vec<f64>,
+    /// The picture of each.
     picture_of: Vec<u32>,
+    /// Defective pixels of each picture that has a region.
+    picture_areas: Vec<usize>,
 }
 
-impl PixelCurveBuilder {
-    /// A builder without pixels.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Adds a map and its mask, both in the same pixels. `None` is a good picture, as is a mask without defective
-    /// pixels. On an error nothing was added.
-    ///
-    /// # Errors
-    /// A mask of another size than its map, a map or mask of another length than its size, a NaN score.
-    pub fn add(&mut self, map: &ScoreMap, mask: Option<&DefectMask>) -> Result<()> {
-        self.add_inside(map, mask, None)
-    }
-
-    /// As [`PixelCurveBuilder::add`], of the pixels that `inside` says alone, `[height, width]` as the map: the others are neither
-    /// good nor defective.
-    ///
-    /// # Errors
-    /// As [`PixelCurveBuilder::add`], and where `inside` is of another length than the map.
-    pub fn add_inside(
-        &mut self,
-        map: &ScoreMap,
-        mask: Option<&DefectMask>,
-        inside: Option<&[bool]>,
-    ) -> Result<()> {
-        map.check_shape()?;
-        check_no_nan(&map.values)?;
-        if let Some(found) = inside.map(<[bool]>::len).filter(|&n| n != map.values.len()) {
-            return Err(Error::caller(format!(
-                "region of interest: expected {} values as the score map, found {found}",
-                map.values.len()
-            )));
-        }
-        let counts = |i: usize| inside.is_none_or(|inside| inside[i]);
-        let Some(mask) = mask else {
-            let good = map.values.iter().enumerate().filter(|(i, _)| counts(*i));
-            self.good.extend(good.map(|(_, &s)| sort_key(s)));
-            return Ok(());
-        };
-        if (mask.width, mask.height, mask.data.len()) != (map.width, map.height, map.values.len()) {
-            return Err(Error::caller(format!(
-                "defect mask: expected {} x {} as its score map, found {} x {} of {} values",
-                map.width,
-                map.height,
-                mask.width,
-                mask.height,
-                mask.data.len()
-            )));
-        }
-        let components = Components::new(mask.width, mask.height, |i| mask.data[i] != 0 && counts(i))?;
-        let first = self.region_areas.len();
-        let count = components.pixels().map(|(_, _, label)| label + 1).max().unwrap_or(0);
+impl Regions {
+    /// Adds so many regions of the next picture, empty; the first of them.
+    pub(super) fn reserve(&mut self, count: usize) -> Result<usize> {
+        let first = self.areas.len();
         if u32::try_from(first + count).is_err() {
             return Err(Error::limits("defect masks: expected fewer than 2^32 regions in all"));
         }
-        self.region_areas.resize(first + count, 0);
-        let picture = self.picture_of.last().map_or(0, |p| p + 1);
-        self.picture_of.resize(first + count, picture);
-        for (x, y, label) in components.pixels() {
-            let region = first + label;
-            self.region_areas[region] += 1;
-            self.positives.push(u64::from(sort_key(map.values[y * map.width + x])) << 32 | region as u64);
-        }
-        let good = map.values.iter().zip(&mask.data).enumerate().filter(|(i, (_, m))| **m == 0 && counts(*i));
-        let keys = good.map(|(_, (&s, _))| sort_key(s));
-        // A mask without defective pixels is that of a good picture.
-        if count == 0 {
-            self.good.extend(keys)
-        } else {
-            self.negatives.extend(keys)
-        }
-        Ok(())
+        self.areas.resize(first + count, 0);
+        self.enough.resize(first + count, 0.0);
+        self.picture_of.resize(first + count, self.picture_areas.len() as u32);
+        Ok(first)
     }
 
-    /// Sorts the pixels (on all threads of the current rayon pool).
-    pub fn finish(self) -> PixelCurve {
-        let Self { good: mut negatives, negatives: others, mut positives, region_areas, picture_of } = self;
-        let good = GoodTop::of(&mut negatives);
-        negatives.extend(others);
-        negatives.par_sort_unstable();
-        positives.par_sort_unstable();
-        let region_of = positives.iter().map(|&p| p as u32).collect();
-        let keys = positives.into_iter().map(|p| (p >> 32) as u32).collect();
-        let ranking = RankingCurve::from_sorted(keys, negatives);
-        PixelCurve { ranking, region_of, region_areas, picture_of, good }
+    /// Ends a picture with so many defective pixels.
+    pub(super) fn close_picture(&mut self, defective: usize) {
+        if defective > 0 {
+            self.picture_areas.push(defective);
+        }
+    }
+}
+
+/// The mean over regions of the part that is found, as their pixels enter one by one.
+struct Overlap<'a> {
+    regions: &'a Regions,
+    /// Pixels found of each region.
+    found: Vec<u32>,
+    /// The parts, added.
+    sum: f64,
+}
+
+impl Overlap<'_> {
+    fn enter(&mut self, region: usize) {
+        let enough = self.regions.enough[region];
+        let before = f64::from(self.found[region]);
+        self.found[region] += 1;
+        self.sum += ((before + 1.0).min(enough) - before.min(enough)) / enough;
     }
 }
 
@@ -139,7 +86,7 @@ impl PixelCurve {
             )));
         }
         let mut builder = PixelCurveBuilder::new();
-        builder.good.reserve_exact(maps.iter().map(|m| m.values.len()).sum());
+        builder.reserve_good(maps.iter().map(|m| m.values.len()).sum());
         for (i, (map, mask)) in maps.iter().zip(masks).enumerate() {
             builder.add(map, *mask).map_err(|e| e.context(format!("cannot use score map {i}")))?;
         }
@@ -151,9 +98,9 @@ impl PixelCurve {
         &self.ranking
     }
 
-    /// Number of 8-connected defect regions in all masks.
+    /// Number of defect regions in all masks: 8-connected parts, or given areas.
     pub fn regions(&self) -> usize {
-        self.region_areas.len()
+        self.regions.areas.len()
     }
 
     /// Area under the per-region-overlap curve up to a false positive rate of `limit`, divided by `limit`: 0 to 1
@@ -161,20 +108,13 @@ impl PixelCurve {
     ///
     /// At each threshold the overlap is the mean over regions of the part of the region with scores at or above it, and the
     /// false positive rate the part of all good pixels (of good pictures too) at or above it. Trapezoids over every
-    /// distinct score, cut linearly at the limit.
+    /// distinct score, cut linearly at the limit. Of areas of which a part is enough ([`PixelCurveBuilder::add_areas`]) the overlap is the part of
+    /// what is enough, at most 1.
     ///
     /// `None` without regions, without good pixels, or unless 0 < `limit` <= 1.
     pub fn aupro(&self, limit: f64) -> Option<f64> {
-        let negatives = self.ranking.negatives();
-        if self.region_areas.is_empty() || negatives == 0 || !(limit > 0.0 && limit <= 1.0) {
-            return None;
-        }
-        let weights = self.weights();
         let (mut area, mut fpr, mut overlap) = (0.0, 0.0, 0.0);
-        for step in self.ranking.steps() {
-            let entering = &self.region_of[step.entering.clone()];
-            let next_overlap = overlap + entering.iter().map(|&r| weights[r as usize]).sum::<f64>();
-            let next_fpr = step.fp as f64 / negatives as f64;
+        for (next_fpr, next_overlap) in self.corners(limit)? {
             if next_fpr >= limit {
                 let cut = overlap + (next_overlap - overlap) * (limit - fpr) / (next_fpr - fpr);
                 area += (limit - fpr) * (overlap + cut) / 2.0;
@@ -186,44 +126,49 @@ impl PixelCurve {
         Some(area / limit)
     }
 
+    /// (false positive rate, mean overlap) at every distinct score, highest first. `None` in the cases of [`PixelCurve::aupro`].
+    fn corners(&self, limit: f64) -> Option<impl Iterator<Item = (f64, f64)> + '_> {
+        let (negatives, count) = (self.ranking.negatives() as f64, self.regions() as f64);
+        if count == 0.0 || negatives == 0.0 || !(limit > 0.0 && limit <= 1.0) {
+            return None;
+        }
+        let mut overlap = Overlap { regions: &self.regions, found: vec![0; self.regions()], sum: 0.0 };
+        let mut also = self.also.len();
+        Some(self.ranking.steps().map(move |step| {
+            self.region_of[step.entering.clone()].iter().for_each(|&r| overlap.enter(r as usize));
+            while also > 0 && (self.also[also - 1] >> 32) as u32 >= step.key {
+                also -= 1;
+                overlap.enter(self.also[also] as u32 as usize);
+            }
+            (step.fp as f64 / negatives, overlap.sum / count)
+        }))
+    }
+
     /// AU-PIMO, 0 to 1: the mean over defective pictures of how much of their defective pixels is found while 1e-5 to 1e-4 of the pixels of
     /// good pictures are marked (Bertoldo et al., BMVC 2024). Exact over every distinct score, straight over the logarithm of the rate; below
     /// the first false positive what is found without one counts.
     ///
     /// `None` without defective pixels, or with fewer than 10,000 pixels of good pictures.
     pub fn aupimo(&self) -> Option<f64> {
-        let pictures = self.picture_of.last()? + 1;
-        let mut areas = vec![0usize; pictures as usize];
-        for (&picture, &area) in self.picture_of.iter().zip(&self.region_areas) {
-            areas[picture as usize] += area;
+        let r = &self.regions;
+        let pictures = r.picture_areas.len() as f64;
+        if r.areas.is_empty() {
+            return None;
         }
-        let of_region: Vec<f64> =
-            self.picture_of.iter().map(|&p| 1.0 / (areas[p as usize] as f64 * f64::from(pictures))).collect();
-        aupimo(&self.ranking, |i| of_region[self.region_of[i] as usize], &self.good)
-    }
-
-    /// By what one pixel of each region adds to the mean overlap.
-    fn weights(&self) -> Vec<f64> {
-        let regions = self.region_areas.len() as f64;
-        self.region_areas.iter().map(|&area| 1.0 / (area as f64 * regions)).collect()
+        let of_picture: Vec<f64> =
+            r.picture_areas.iter().map(|&area| 1.0 / (area as f64 * pictures)).collect();
+        let of_pixel = |i: usize| of_picture[r.picture_of[self.region_of[i] as usize] as usize];
+        aupimo(&self.ranking, of_pixel, &self.good)
     }
 
     /// The curve under which [`PixelCurve::aupro`] measures, (false positive rate, overlap) from (0, 0) up to `limit`, thinned to about
     /// `points` of them, evenly by false positive rate. Empty where that is `None`.
     #[must_use]
     pub fn overlap_curve(&self, limit: f64, points: usize) -> Vec<[f64; 2]> {
-        let negatives = self.ranking.negatives();
-        if self.region_areas.is_empty() || negatives == 0 || !(limit > 0.0 && limit <= 1.0) {
-            return Vec::new();
-        }
-        let (weights, step) = (self.weights(), limit / points.max(1) as f64);
-        let (mut curve, mut overlap, mut next) = (vec![[0.0; 2]], 0.0, 0.0);
-        for s in self.ranking.steps() {
-            overlap += self.region_of[s.entering.clone()].iter().map(|&r| weights[r as usize]).sum::<f64>();
-            let fpr = s.fp as f64 / negatives as f64;
-            if fpr > limit {
-                break;
-            }
+        let Some(corners) = self.corners(limit) else { return Vec::new() };
+        let step = limit / points.max(1) as f64;
+        let (mut curve, mut next) = (vec![[0.0; 2]], 0.0);
+        for (fpr, overlap) in corners.take_while(|c| c.0 <= limit) {
             if fpr >= next {
                 curve.push([fpr, overlap]);
                 next = fpr + step;

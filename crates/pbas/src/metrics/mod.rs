@@ -10,10 +10,12 @@
 
 mod aupimo;
 mod aupro;
+mod builder;
 mod ranking;
 
 pub use aupimo::AUPIMO_LIMITS;
-pub use aupro::{PixelCurve, PixelCurveBuilder};
+pub use aupro::PixelCurve;
+pub use builder::PixelCurveBuilder;
 pub use ranking::{F1Max, RankingCurve};
 
 use crate::image::DefectMask;

@@ -5,7 +5,6 @@
 
 mod augment;
 pub mod boundary;
-pub mod centers;
 pub mod checkpoint;
 pub mod feature_cache;
 pub mod observer;
@@ -16,6 +15,8 @@ pub mod step;
 mod sweep;
 pub mod synthesis;
 mod trainer;
+
+pub use crate::head::centers;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

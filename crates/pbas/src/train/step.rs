@@ -39,12 +39,23 @@ pub enum BatchCenters<'a> {
     },
 }
 
+/// Where the synthetic anomalies of a batch are put.
+#[derive(Debug, Clone, Copy)]
+pub enum BatchSynthesis<'a> {
+    /// On the ray from the centre, so many mean radii beyond each feature: `k`, `[n]`.
+    Rays(&'a [f32]),
+    /// At these differences from each projected feature, whatever its centre: `[n, dim]`.
+    Offsets(&'a [f32]),
+    /// Nowhere: the boundary loss alone trains the projection, and the discriminator stays as it is.
+    Nowhere,
+}
+
 /// What a step measured before its update.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepLosses {
     /// `L_abl`, the mean radius (before its weight).
     pub boundary: f64,
-    /// `L_rbo`.
+    /// `L_rbo`; 0 without synthetic anomalies.
     pub refinement: f64,
 }
 
@@ -65,6 +76,9 @@ pub struct HeadTrainer {
     nearest: Vec<usize>,
     /// How far each anomaly lies beyond its feature, `[n]`.
     factors: Vec<f32>,
+    /// Where rays of length one to given differences begin, `[n, dim]`, and which of them is each row's: its own.
+    origins: Vec<f32>,
+    own: Vec<usize>,
     projection_gradient: Vec<f32>,
     /// Sums over blocks of rows.
     partial: Vec<f32>,
@@ -88,12 +102,14 @@ impl HeadTrainer {
             feature_gradient: Vec::new(),
             nearest: Vec::new(),
             factors: Vec::new(),
+            origins: Vec::new(),
+            own: Vec::new(),
             projection_gradient: Vec::new(),
             partial: Vec::new(),
         }
     }
 
-    /// One step on `batch` `[n, dim]`; `scales` are the synthesis scales `k`, one a row.
+    /// One step on `batch` `[n, dim]`.
     ///
     /// # Panics
     /// If the lengths do not fit each other.
@@ -101,12 +117,14 @@ impl HeadTrainer {
         &mut self,
         batch: &[f32],
         centers: BatchCenters<'_>,
-        scales: &[f32],
+        synthesis: BatchSynthesis<'_>,
         rates: Rates,
         threads: Threads,
     ) -> StepLosses {
-        let losses = self.losses_and_gradients(batch, centers, scales, rates.boundary_weight, threads);
-        self.update(rates, threads);
+        let losses = self.losses_and_gradients(batch, centers, synthesis, rates.boundary_weight, threads);
+        // Projection weight and bias, and the five tensors of the discriminator unless that has nothing to learn from.
+        let trained = if matches!(synthesis, BatchSynthesis::Nowhere) { 2 } else { 7 };
+        self.update(rates, trained, threads);
         losses
     }
 
@@ -115,13 +133,13 @@ impl HeadTrainer {
         &mut self,
         batch: &[f32],
         centers: BatchCenters<'_>,
-        scales: &[f32],
+        synthesis: BatchSynthesis<'_>,
         boundary_weight: f32,
         threads: Threads,
     ) -> StepLosses {
         let dim = self.head.projection.dim;
         let n = batch.len() / dim;
-        assert!(batch.len() == n * dim && scales.len() == n, "whole rows, one scale each");
+        assert_eq!(batch.len(), n * dim, "whole rows");
         self.features.resize(n * dim, 0.0);
         self.feature_gradient.resize(n * dim, 0.0);
         let normal = &mut self.features;
@@ -140,11 +158,34 @@ impl HeadTrainer {
                 CenterRows::Batch
             }
         };
-        ray_factors(&mut self.factors, &self.boundary, scales);
-        let chosen =
-            RefinementBatch { normal, centers: center_rows, nearest: &self.nearest, factors: &self.factors };
         let dx = &mut self.feature_gradient;
-        let refinement = self.refinement.run(&mut self.head.discriminator, chosen, dx, threads);
+        let discriminator = &mut self.head.discriminator;
+        let refinement = match synthesis {
+            BatchSynthesis::Rays(scales) => {
+                assert_eq!(scales.len(), n, "one scale a row");
+                ray_factors(&mut self.factors, &self.boundary, scales);
+                let (nearest, factors) = (&self.nearest, &self.factors);
+                let chosen = RefinementBatch { normal, centers: center_rows, nearest, factors };
+                self.refinement.run(discriminator, chosen, dx, threads)
+            }
+            BatchSynthesis::Offsets(offsets) => {
+                assert_eq!(offsets.len(), n * dim, "one difference an entry");
+                // x + e = x + 1 (x - (x - e)): each row has a centre of its own, from which the ray is its offset.
+                self.origins.clear();
+                self.origins.extend(normal.iter().zip(offsets).map(|(x, e)| x - e));
+                self.own.clear();
+                self.own.extend(0..n);
+                self.factors.clear();
+                self.factors.resize(n, 1.0);
+                let (centers, factors) = (CenterRows::Other(&self.origins), &self.factors);
+                let chosen = RefinementBatch { normal, centers, nearest: &self.own, factors };
+                self.refinement.run(discriminator, chosen, dx, threads)
+            }
+            BatchSynthesis::Nowhere => {
+                dx.fill(0.0);
+                0.0
+            }
+        };
         self.boundary.add_gradient(dx, dim, boundary_weight, threads);
         // P(z) = W z + b:  dW = dx^T z,  db = sum dx.
         self.projection_gradient.resize(dim * dim + dim, 0.0);
@@ -155,7 +196,7 @@ impl HeadTrainer {
         StepLosses { boundary: f64::from(self.boundary.mean_radius), refinement }
     }
 
-    fn update(&mut self, rates: Rates, threads: Threads) {
+    fn update(&mut self, rates: Rates, trained: usize, threads: Threads) {
         self.steps += 1;
         let dim = self.head.projection.dim;
         let (weight, bias) = self.projection_gradient.split_at(dim * dim);
@@ -172,7 +213,9 @@ impl HeadTrainer {
             (&mut s.norm_bias, &g.norm_bias, rates.discriminator, decoupled),
             (&mut s.output, &g.output, rates.discriminator, decoupled),
         ];
-        for ((tensor, gradient, rate, decay), moments) in parts.into_iter().zip(&mut self.moments) {
+        for ((tensor, gradient, rate, decay), moments) in
+            parts.into_iter().zip(&mut self.moments).take(trained)
+        {
             moments.update(tensor, gradient, self.steps, rate, decay, threads);
         }
     }
@@ -184,7 +227,7 @@ impl HeadTrainer {
     }
 }
 
-/// `out = P(z)` for rows `z`.
+/// `out = P(z)` for rows `z`, on all threads: [`Projection::apply`] into a buffer that is kept.
 pub fn project(out: &mut [f32], p: &Projection, z: &[f32], threads: Threads) {
     let n = z.len() / p.dim;
     gemm_into(out, Mat::new(z, n, p.dim), Mat::new(&p.weight, p.dim, p.dim).t(), false, threads);

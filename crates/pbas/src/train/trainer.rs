@@ -6,20 +6,24 @@ use pbas_nn::linalg::Threads;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, Normal};
 
 use super::centers::Centers;
 use super::checkpoint::Checkpoints;
 use super::feature_cache::FeatureCache;
 use super::observer::Observer;
-use super::step::{BatchCenters, HeadTrainer, Rates, project};
-use crate::head::{FeatureScale, Head, ScaleSums};
-use crate::settings::{Batch, CenterRule, HeadSettings, Length};
+use super::step::{BatchCenters, BatchSynthesis, HeadTrainer, Rates, project};
+use crate::head::{CenterDistance, FeatureScale, Head, ScaleSums};
+use crate::settings::{Batch, CenterRule, HeadSettings, Length, Synthesis};
 use crate::{Error, ErrorKind, Result};
 
 /// Time between two checkpoints of a head.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(20);
 /// Patches from which the feature scale of a view is taken.
 const SCALE_SAMPLE: usize = 20_000;
+
+/// Pictures that are projected at a time before training, unless a batch says how many.
+const ALIGNED_AT_ONCE: usize = 8;
 
 /// What a random stream is for; streams of one run never share numbers.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +42,8 @@ pub(super) enum Stream {
     Neighbours,
     /// Changes of copies.
     Augment,
+    /// Centres of a head without discriminator that are random patches.
+    Centers,
 }
 
 /// A generator that depends on nothing but its arguments: what a step draws does not depend on the steps before,
@@ -136,8 +142,13 @@ impl HeadJob<'_> {
                 Some(c) => BatchCenters::Fixed(c),
                 None => BatchCenters::Neighbours { candidates: self.candidates(), identity: &batch.identity },
             };
-            let losses =
-                trainer.step(&batch.features, source, &batch.scales, self.rates(step, total), self.threads);
+            let synthesis = match self.settings.synthesis {
+                _ if !self.settings.refinement => BatchSynthesis::Nowhere,
+                Synthesis::Rays => BatchSynthesis::Rays(&batch.scales),
+                Synthesis::Noise(_) => BatchSynthesis::Offsets(&batch.noise),
+            };
+            let rates = self.rates(step, total);
+            let losses = trainer.step(&batch.features, source, synthesis, rates, self.threads);
             if !(losses.boundary + losses.refinement).is_finite() {
                 return Err(Error::input(format!(
                     "training left the numbers at step {step}: boundary loss {}, refinement loss {}",
@@ -151,7 +162,11 @@ impl HeadJob<'_> {
                 && trainer.steps.is_multiple_of(self.epoch_steps())
             {
                 let kept = average.as_ref().unwrap_or(&trainer.head);
-                observer.epoch(trainer.steps / self.epoch_steps(), epochs, kept)?;
+                let epoch = trainer.steps / self.epoch_steps();
+                match self.by_distance(kept, centers.as_ref()) {
+                    None => observer.epoch(epoch, epochs, kept)?,
+                    distance => observer.epoch(epoch, epochs, &Head { distance, ..kept.clone() })?,
+                }
             }
             observer.advance(1);
             let stop = observer.interrupted();
@@ -164,7 +179,37 @@ impl HeadJob<'_> {
                 return Err(Error::new(ErrorKind::Interrupted, "training was stopped"));
             }
         }
-        Ok(average.unwrap_or(trainer.head))
+        let kept = average.unwrap_or(trainer.head);
+        let distance = self.by_distance(&kept, centers.as_ref());
+        Ok(Head { distance, ..kept })
+    }
+
+    /// What scores in place of the discriminator, where none is trained: the centres that training has used (of neighbours, which are random
+    /// patches, as many random patches by the projection as it is now), and the mean radius of some pictures.
+    fn by_distance(&self, head: &Head, centers: Option<&Centers>) -> Option<CenterDistance> {
+        if self.settings.refinement {
+            return None;
+        }
+        let scaled = |mut features: Vec<f32>| {
+            if let Some(scale) = &head.feature_scale {
+                scale.apply(&mut features);
+            }
+            head.projection.apply(&features, self.threads)
+        };
+        let by_cosine = !matches!(self.settings.centers, CenterRule::Neighbours(_));
+        let centers = centers.cloned().unwrap_or_else(|| {
+            let mut batch = StepBatch::default();
+            let mut rng = stream(self.seed, Stream::Centers, self.view, self.head, 0);
+            self.random_patches(self.candidates(), &mut rng, &mut batch);
+            Centers { dim: head.projection.dim, data: scaled(batch.features) }
+        });
+        let mut distance = CenterDistance { centers, by_cosine, radius: 1.0 };
+        let mut features = Vec::new();
+        self.whole_pictures(&self.pictures[..self.pictures.len().min(ALIGNED_AT_ONCE)], &mut features);
+        let distances = distance.distances(&scaled(features), self.threads);
+        let mean = distances.iter().sum::<f32>() / distances.len() as f32;
+        distance.radius = mean.max(f32::MIN_POSITIVE);
+        Some(distance)
     }
 
     fn candidates(&self) -> usize {
@@ -197,7 +242,7 @@ impl HeadJob<'_> {
             let mean = Centers::batch_mean(projected, pictures, initial.projection.dim);
             match &mut centers {
                 None => centers = Some(mean),
-                Some(c) => c.align(&mean, self.threads),
+                Some(c) => c.align(&mean, self.settings.center_momentum, self.threads),
             }
         });
         centers.expect("a head trains on at least one picture")
@@ -225,7 +270,7 @@ impl HeadJob<'_> {
     ) {
         let size = match self.settings.batch {
             Batch::Pictures(n) => n,
-            Batch::Patches(_) => 8,
+            Batch::Patches(_) => ALIGNED_AT_ONCE,
         };
         let (mut features, mut projected) = (Vec::new(), Vec::new());
         for pictures in self.pictures.chunks(size) {
@@ -266,9 +311,20 @@ impl HeadJob<'_> {
                 self.random_patches(n, &mut rng, batch);
             }
         }
-        let [low, high] = self.settings.synthesis_scale;
-        batch.scales.clear();
-        batch.scales.extend((0..batch.identity.len()).map(|_| low + (high - low) * rng.random::<f32>()));
+        match self.settings.synthesis {
+            _ if !self.settings.refinement => {}
+            Synthesis::Rays => {
+                let [low, high] = self.settings.synthesis_scale;
+                let rows = 0..batch.identity.len();
+                batch.scales.clear();
+                batch.scales.extend(rows.map(|_| low + (high - low) * rng.random::<f32>()));
+            }
+            Synthesis::Noise(sigma) => {
+                let normal = Normal::new(0.0, sigma).expect("a positive, finite deviation");
+                batch.noise.resize(batch.features.len(), 0.0);
+                batch.noise.iter_mut().for_each(|v| *v = normal.sample(&mut rng));
+            }
+        }
     }
 
     fn random_patches(&self, n: usize, rng: &mut ChaCha8Rng, batch: &mut StepBatch) {
@@ -294,6 +350,8 @@ struct StepBatch {
     identity: Vec<u64>,
     /// Synthesis scales, `[n]`.
     scales: Vec<f32>,
+    /// Differences of synthetic anomalies, `[n, dim]`, where they are noise.
+    noise: Vec<f32>,
     scratch: Vec<f32>,
 }
 

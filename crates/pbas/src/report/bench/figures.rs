@@ -106,6 +106,21 @@ impl Kind {
         }
     }
 
+    /// What was left out or changed; `base` for nothing.
+    pub fn variant(&self) -> &str {
+        &self.variant
+    }
+
+    /// Whether the figures of both come from the same place.
+    pub fn same_source(&self, other: &Self) -> bool {
+        self.source == other.source
+    }
+
+    /// Whether it is of the settings of the benchmark, with nothing left out or changed.
+    pub fn is_base(&self) -> bool {
+        self.variant == "base"
+    }
+
     /// Whether test labels have chosen it.
     pub fn is_oracle(&self) -> bool {
         self.source == Source::Oracle
@@ -146,7 +161,14 @@ impl Table {
 
     /// The place of a kind of the base settings.
     pub fn base(&self, source: Source) -> Option<usize> {
-        self.kinds.iter().position(|k| k.variant == "base" && k.source == source)
+        self.kinds.iter().position(|k| k.is_base() && k.source == source)
+    }
+
+    /// The kinds that tables of categories show: those of the base settings, or all where there are none.
+    pub fn shown(&self) -> Vec<usize> {
+        let all = 0..self.kinds.len();
+        let base: Vec<usize> = all.clone().filter(|&k| self.kinds[k].is_base()).collect();
+        if base.is_empty() { all.collect() } else { base }
     }
 }
 

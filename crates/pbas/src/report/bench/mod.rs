@@ -2,6 +2,7 @@
 //!
 //! What test labels have chosen is called `oracle` in every table, and figures that others have printed are called published.
 
+mod ablations;
 mod figures;
 mod page;
 mod plots;
@@ -39,7 +40,7 @@ pub fn report(dir: &Path, config: &Config, records: &[Record], title: &str) -> R
     let table = Table::of(&records);
     Ok(Report {
         html: page::html(dir, config, &records, &table, title)?,
-        markdown: text::markdown(&table, title),
+        markdown: text::markdown(&records, &table, title),
         csv: text::csv(&records),
     })
 }

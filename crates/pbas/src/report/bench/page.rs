@@ -9,6 +9,7 @@ use minijinja::Environment;
 use minijinja::value::Serde;
 use serde::Serialize;
 
+use super::ablations::{Ablation, Difference, ablations, shown};
 use super::figures::{METRICS, Metric, Source, Spread, Table};
 use super::plots::plots;
 use super::published::{PUBLISHED, Published};
@@ -28,6 +29,8 @@ struct Page<'a> {
     cards: Vec<[String; 3]>,
     labels: [&'static str; METRICS.len()],
     kinds: Vec<KindRow>,
+    ablation_labels: Vec<&'static str>,
+    ablations: Vec<AblationRow>,
     metrics: Vec<MetricTable>,
     published: &'static [Published],
     gaps: Vec<Gap>,
@@ -42,6 +45,16 @@ struct Page<'a> {
 struct KindRow {
     name: String,
     oracle: bool,
+    cells: Vec<Cell>,
+}
+
+/// A variant against the base.
+#[derive(Serialize)]
+struct AblationRow {
+    variant: String,
+    figures: String,
+    oracle: bool,
+    runs: usize,
     cells: Vec<Cell>,
 }
 
@@ -100,6 +113,8 @@ pub(super) fn html(
         cards: cards(records, table),
         labels: METRICS.map(|m| m.label),
         kinds: kinds(table),
+        ablation_labels: shown().map(|m| m.label).collect(),
+        ablations: ablation_rows(records, table),
         metrics: metrics(table),
         published: &PUBLISHED,
         gaps: gaps(table),
@@ -176,13 +191,28 @@ fn kinds(table: &Table) -> Vec<KindRow> {
         oracle: kind.is_oracle(),
         cells: means.iter().map(|m| cell(*m)).collect(),
     };
-    table.kinds.iter().zip(&table.means).map(row).collect()
+    table.shown().into_iter().map(|k| row((&table.kinds[k], &table.means[k]))).collect()
+}
+
+fn ablation_rows(records: &[&Record], table: &Table) -> Vec<AblationRow> {
+    let cell = |d: &Option<Difference>| Cell {
+        text: d.map_or_else(|| "-".into(), Difference::text),
+        value: d.map_or(-1.0, |d| d.mean),
+    };
+    let row = |a: Ablation| AblationRow {
+        variant: a.variant,
+        figures: a.figures,
+        oracle: a.oracle,
+        runs: a.pairs,
+        cells: a.cells.iter().map(cell).collect(),
+    };
+    ablations(records, table).into_iter().map(row).collect()
 }
 
 fn metrics(table: &Table) -> Vec<MetricTable> {
     let of = |(m, metric): (usize, &Metric)| {
         // Kinds that do not have this figure leave no empty column.
-        let kinds: Vec<usize> = (0..table.kinds.len()).filter(|&k| table.means[k][m].is_some()).collect();
+        let kinds: Vec<usize> = table.shown().into_iter().filter(|&k| table.means[k][m].is_some()).collect();
         let row = |(c, name): (usize, &String)| {
             (name.clone(), kinds.iter().map(|&k| cell(table.cells[k][m][c])).collect())
         };

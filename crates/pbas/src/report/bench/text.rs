@@ -1,5 +1,6 @@
 //! The report as Markdown and CSV.
 
+use super::ablations::{Difference, ablations, shown};
 use super::figures::{METRICS, Spread, Table};
 use super::published::PUBLISHED;
 use crate::bench::Record;
@@ -14,7 +15,8 @@ pub(super) fn percent(spread: Option<Spread>) -> String {
 }
 
 /// Tables for people: the means of each kind, then one table a metric.
-pub(super) fn markdown(table: &Table, title: &str) -> String {
+pub(super) fn markdown(records: &[&Record], table: &Table, title: &str) -> String {
+    let kinds = table.shown();
     let mut text = format!(
         "# {title}\n\nFigures in per cent: mean, and deviation over seeds.\n\n## Mean over categories\n\n"
     );
@@ -30,26 +32,41 @@ pub(super) fn markdown(table: &Table, title: &str) -> String {
         std::iter::once("figures of".to_owned()).chain(METRICS.iter().map(|m| m.label.into())).collect(),
     );
     rule(&mut text, METRICS.len() + 1);
-    for (kind, means) in table.kinds.iter().zip(&table.means) {
-        row(&mut text, std::iter::once(kind.name.clone()).chain(means.iter().map(|m| percent(*m))).collect());
+    for &k in &kinds {
+        let means = table.means[k].iter().map(|m| percent(*m));
+        row(&mut text, std::iter::once(table.kinds[k].name.clone()).chain(means).collect());
+    }
+    let changed = ablations(records, table);
+    if !changed.is_empty() {
+        text.push_str(
+            "\n## Ablations\n\nOne thing left out or changed: mean, and in brackets points above the same runs without the change.\n\n",
+        );
+        let header = ["variant", "figures of", "runs"].map(String::from).into_iter();
+        row(&mut text, header.chain(shown().map(|m| m.label.to_owned())).collect());
+        rule(&mut text, 3 + shown().count());
+        for a in changed {
+            let cells = a.cells.iter().map(|c| c.map_or_else(|| "-".into(), Difference::text));
+            let names = [a.variant, a.figures, a.pairs.to_string()].into_iter();
+            row(&mut text, names.chain(cells).collect());
+        }
     }
     for (m, metric) in METRICS.iter().enumerate() {
-        if table.cells.iter().all(|k| k[m].iter().all(Option::is_none)) {
+        if kinds.iter().all(|&k| table.cells[k][m].iter().all(Option::is_none)) {
             continue;
         }
         text.push_str(&format!("\n## {}\n\n", metric.label));
         row(
             &mut text,
             std::iter::once("category".to_owned())
-                .chain(table.kinds.iter().map(|k| k.name.clone()))
+                .chain(kinds.iter().map(|&k| table.kinds[k].name.clone()))
                 .collect(),
         );
-        rule(&mut text, table.kinds.len() + 1);
+        rule(&mut text, kinds.len() + 1);
         for (c, category) in table.categories.iter().enumerate() {
             row(
                 &mut text,
                 std::iter::once(category.clone())
-                    .chain(table.cells.iter().map(|k| percent(k[m][c])))
+                    .chain(kinds.iter().map(|&k| percent(table.cells[k][m][c])))
                     .collect(),
             );
         }

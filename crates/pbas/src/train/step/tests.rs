@@ -10,6 +10,13 @@ const DIM: usize = 6;
 const HIDDEN: usize = 5;
 const ROWS: usize = 9;
 const BOUNDARY_WEIGHT: f64 = 0.7;
+const RATES: Rates = Rates {
+    projection: 1e-3,
+    discriminator: 1e-3,
+    projection_decay: 1e-5,
+    discriminator_decay: 1e-2,
+    boundary_weight: 1.0,
+};
 
 /// `P(z)` of every row, in float64.
 fn projected(head: &Head, batch: &[f32]) -> Vec<Vec<f64>> {
@@ -79,25 +86,54 @@ fn gradients_agree_with_finite_differences() {
     let held: Vec<f64> = projected(&head, &batch).concat();
     compare(&head, &batch, BatchCenters::Neighbours { candidates: ROWS, identity: &identity }, &held);
     compare(&head, &batch, BatchCenters::Neighbours { candidates: 4, identity: &identity }, &held);
+    // Noise in place of rays: the anomalies lie at given differences.
+    let offsets = random(ROWS * DIM);
+    let noise = BatchSynthesis::Offsets(&offsets);
+    compare_with(&head, &batch, BatchCenters::Fixed(&centers), &fixed, noise);
+}
+
+#[test]
+fn without_anomalies_the_boundary_alone_trains() {
+    let mut rng = ChaCha8Rng::seed_from_u64(12);
+    let head = Head::initial(DIM, HIDDEN, &mut rng);
+    let mut random = |n: usize| -> Vec<f32> { (0..n).map(|_| rng.random_range(-1.0..1.0)).collect() };
+    let (batch, centers) = (random(ROWS * DIM), Centers { dim: DIM, data: random(4 * DIM) });
+    let mut trainer = HeadTrainer::new(head.clone());
+    let mut step =
+        || trainer.step(&batch, BatchCenters::Fixed(&centers), BatchSynthesis::Nowhere, RATES, Threads::One);
+    let (first, second) = (step(), step());
+    assert!(first.refinement == 0.0 && second.boundary < first.boundary, "{first:?} {second:?}");
+    assert_eq!(trainer.head.discriminator, head.discriminator);
+    assert_ne!(trainer.head.projection, head.projection);
 }
 
 fn compare(head: &Head, batch: &[f32], source: BatchCenters<'_>, centers: &[f64]) {
     let scales: Vec<f32> = (0..ROWS).map(|i| 0.1 + 0.1 * i as f32).collect();
+    compare_with(head, batch, source, centers, BatchSynthesis::Rays(&scales));
+}
+
+fn compare_with(
+    head: &Head,
+    batch: &[f32],
+    source: BatchCenters<'_>,
+    centers: &[f64],
+    synthesis: BatchSynthesis<'_>,
+) {
     let mut trainer = HeadTrainer::new(head.clone());
-    let losses = trainer.losses_and_gradients(batch, source, &scales, BOUNDARY_WEIGHT as f32, Threads::One);
+    let losses = trainer.losses_and_gradients(batch, source, synthesis, BOUNDARY_WEIGHT as f32, Threads::One);
     let nearest = trainer.nearest.clone();
     let x = projected(head, batch);
     let radius = losses.boundary;
-    let rays: Vec<f64> = x
-        .iter()
-        .zip(&nearest)
-        .zip(&scales)
-        .flat_map(|((row, &c), &k)| {
-            let ray: Vec<f64> = row.iter().zip(&centers[c * DIM..]).map(|(a, b)| a - b).collect();
-            let length = ray.iter().map(|v| v * v).sum::<f64>().sqrt();
-            ray.into_iter().map(move |v| f64::from(k) * radius * v / length)
-        })
-        .collect();
+    let on_ray = |((row, &c), &k): ((&Vec<f64>, &usize), &f32)| {
+        let ray: Vec<f64> = row.iter().zip(&centers[c * DIM..]).map(|(a, b)| a - b).collect();
+        let length = ray.iter().map(|v| v * v).sum::<f64>().sqrt();
+        ray.into_iter().map(move |v| f64::from(k) * radius * v / length)
+    };
+    let rays: Vec<f64> = match synthesis {
+        BatchSynthesis::Rays(scales) => x.iter().zip(&nearest).zip(scales).flat_map(on_ray).collect(),
+        BatchSynthesis::Offsets(offsets) => offsets.iter().map(|&v| f64::from(v)).collect(),
+        BatchSynthesis::Nowhere => panic!("no anomalies, no rays"),
+    };
     let direct = loss(head, batch, centers, &nearest, &rays);
     let summed = BOUNDARY_WEIGHT * losses.boundary + losses.refinement;
     assert!((direct - summed).abs() < 1e-5, "{direct} {summed}");
@@ -138,14 +174,8 @@ fn a_feature_on_its_centre_gives_no_nan() {
     project(&mut on_centre, &head.projection, &batch[..DIM], Threads::One);
     let centers = Centers { dim: DIM, data: on_centre };
     let mut trainer = HeadTrainer::new(head);
-    let rates = Rates {
-        projection: 1e-3,
-        discriminator: 1e-3,
-        projection_decay: 1e-5,
-        discriminator_decay: 1e-2,
-        boundary_weight: 1.0,
-    };
-    let losses = trainer.step(&batch, BatchCenters::Fixed(&centers), &[0.25; ROWS], rates, Threads::One);
+    let (source, synthesis) = (BatchCenters::Fixed(&centers), BatchSynthesis::Rays(&[0.25; ROWS]));
+    let losses = trainer.step(&batch, source, synthesis, RATES, Threads::One);
     assert_eq!(trainer.last_batch().1[0], 0.0);
     assert!(losses.boundary.is_finite() && losses.refinement.is_finite());
     assert!(trainer.head.tensors().iter().all(|(_, _, v)| v.iter().all(|v| v.is_finite())));

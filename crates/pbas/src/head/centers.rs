@@ -4,7 +4,7 @@
 use pbas_nn::linalg::{Mat, Threads, gemm_into, vectorized};
 use rayon::prelude::*;
 
-/// Weight of a batch's mean in its centre: `C <- 0.9 C + 0.1 m`.
+/// Published weight of a batch's mean in its centre: `C <- 0.9 C + 0.1 m`.
 pub const CENTER_MOMENTUM: f32 = 0.1;
 /// Guards a division by the length of a zero vector, as torch's cosine similarity does.
 const COSINE_EPS: f32 = 1e-8;
@@ -34,12 +34,12 @@ impl Centers {
     }
 
     /// Feature alignment with a later batch's mean: for every position in order, the most similar centre
-    /// (by the centres that stood before this batch) moves towards it. Several may fall on one centre.
-    pub fn align(&mut self, batch: &Self, threads: Threads) {
+    /// (by the centres that stood before this batch) moves towards it by `momentum`, 0 to 1. Several may fall on one centre.
+    pub fn align(&mut self, batch: &Self, momentum: f32, threads: Threads) {
         let nearest = self.nearest_by_cosine(&batch.data, threads);
         for (m, i) in batch.data.chunks_exact(self.dim).zip(nearest) {
             for (c, v) in self.data[i * self.dim..(i + 1) * self.dim].iter_mut().zip(m) {
-                *c = (1.0 - CENTER_MOMENTUM) * *c + CENTER_MOMENTUM * v;
+                *c = (1.0 - momentum) * *c + momentum * v;
             }
         }
     }
@@ -55,6 +55,18 @@ impl Centers {
         // The length of x scales a whole row of similarities and so does not change its largest.
         search(x, &unit, self.dim, threads, |_, _, product| -product, |i, _| i)
     }
+
+    /// The nearest centre by Euclidean distance for each row of `x`; the first of equals.
+    #[must_use]
+    pub fn nearest_by_distance(&self, x: &[f32], threads: Threads) -> Vec<usize> {
+        let half = half_squares(&self.data, self.dim);
+        search(x, &self.data, self.dim, threads, |_, i, product| half[i] - product, |i, _| i)
+    }
+}
+
+/// `|b|^2 / 2` of each row.
+fn half_squares(rows: &[f32], dim: usize) -> Vec<f32> {
+    rows.chunks_exact(dim).map(|b| 0.5 * b.iter().map(|v| v * v).sum::<f32>()).collect()
 }
 
 /// The nearest bank row by Euclidean distance for each row of `x`; never one with the row's own `identity`.
@@ -67,7 +79,7 @@ pub fn nearest_neighbour(
     dim: usize,
     threads: Threads,
 ) -> Vec<usize> {
-    let half: Vec<f32> = bank.chunks_exact(dim).map(|b| 0.5 * b.iter().map(|v| v * v).sum::<f32>()).collect();
+    let half = half_squares(bank, dim);
     // |x - b|^2 = |x|^2 + 2 (|b|^2 / 2 - x.b); the first term is the same along a row.
     let cost = |row: usize, i: usize, product: f32| {
         if identity[row] == bank_identity[i] { f32::INFINITY } else { half[i] - product }
@@ -135,6 +147,7 @@ mod tests {
         let centers = Centers { dim, data: c.clone() };
         let cosine = centers.nearest_by_cosine(&x, Threads::One);
         assert_eq!(cosine, centers.nearest_by_cosine(&x, Threads::All));
+        let direct = centers.nearest_by_distance(&x, Threads::One);
         let own: Vec<u64> = (0..n as u64).collect();
         let bank: Vec<u64> = (0..m as u64).map(|i| i * 2).collect();
         let near = nearest_neighbour(&x, &own, &c, &bank, dim, Threads::All);
@@ -148,6 +161,8 @@ mod tests {
             let best = (0..m).max_by(|&p, &q| cos(p).total_cmp(&cos(q))).unwrap();
             assert!((cos(best) - cos(cosine[i])).abs() < 1e-6);
             let distance = |j: usize| row(&c, j).iter().zip(&a).map(|(x, y)| (x - y).powi(2)).sum::<f64>();
+            let least = (0..m).map(distance).fold(f64::INFINITY, f64::min);
+            assert!((least - distance(direct[i])).abs() < 1e-5);
             let best = (0..m)
                 .filter(|&j| bank[j] != own[i])
                 .min_by(|&p, &q| distance(p).total_cmp(&distance(q)))
