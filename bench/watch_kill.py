@@ -67,17 +67,18 @@ def main():
         folder.mkdir()
         command = [args.pbas, "watch", str(folder), "--model", str(model), "--db", str(db), "--quiet-time", "300ms",
                    "--poll", "100ms", "--give-up", "2s", "--no-pictures", "--move", f"good={root}/good,anomalous={root}/bad"]
-        dropper = threading.Thread(target=drop, args=(folder, pictures, args.pictures, 0.005, rng))
+        dropper = threading.Thread(target=drop, args=(folder, pictures, args.pictures, 0.01, rng))
         dropper.start()
-        start, lines, killed = time.time(), root / "lines.jsonl", 0
+        start, lines, killed, at_kills = time.time(), root / "lines.jsonl", 0, []
         with open(lines, "ab") as out, open(root / "err.txt", "ab") as err:
             while True:
                 process = subprocess.Popen(command, stdout=out, stderr=err)
                 if killed < args.kills:
-                    time.sleep(rng.uniform(0.3, 2.0))
+                    time.sleep(rng.uniform(0.5, 3.0))
                     process.send_signal(signal.SIGKILL)
                     process.wait()
                     killed += 1
+                    at_kills.append(count(args.pbas, db) if db.exists() else 0)
                     continue
                 last, since = -1, time.time()
                 while dropper.is_alive() or time.time() - since < 6:
@@ -90,6 +91,7 @@ def main():
                     sys.exit("it did not end well")
                 break
         dropper.join()
+        print(f"parts in the record after each kill: {' '.join(map(str, at_kills))}")
         report(args, root, db, lines, folder, killed, time.time() - start)
 
 

@@ -12,6 +12,8 @@ use sha2::{Digest, Sha256};
 
 /// Longest side of a thumbnail and of the map kept beside it, in pixels.
 pub const THUMBNAIL: usize = 256;
+/// A model file of more bytes is none, and is not read into memory.
+const MOST_BYTES: u64 = 4 << 30;
 /// JPEG quality of thumbnails.
 const QUALITY: u8 = 80;
 
@@ -49,7 +51,15 @@ impl Judge {
         })?;
         // Read once: the digest is that of the very bytes the model is made of, and nothing is mapped, so that a file that is copied over
         // this one in place cannot hurt a model in service.
-        let bytes = std::fs::read(path).map_err(|e| Error::io("cannot read model", path, e))?;
+        let unreadable = |e| Error::io("cannot read model", path, e);
+        let size = std::fs::metadata(path).map_err(unreadable)?.len();
+        if size > MOST_BYTES {
+            return Err(Error::limits(format!(
+                "model `{}`: expected at most {MOST_BYTES} bytes, found {size}",
+                path.display()
+            )));
+        }
+        let bytes = std::fs::read(path).map_err(unreadable)?;
         let digest = hex(&Sha256::digest(&bytes));
         let shown = path.display().to_string();
         let model = model_file::from_bytes(&bytes, &shown)

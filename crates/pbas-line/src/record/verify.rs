@@ -174,8 +174,8 @@ fn walk(
             (0..chain.columns.len()).map(|i| row.get_ref(i)).collect::<rusqlite::Result<Vec<ValueRef>>>()?;
         let stored: String = row.get(chain.columns.len())?;
         if known && chain::digest(&before, fields) != stored {
-            let place = if next > 1 { ", or the end of what stands before it," } else { "" };
-            faults.push(format!("{word} {id}: its digest does not fit: it{place} was edited"));
+            let place = if next > 1 { ", or the digest of the row before it," } else { "" };
+            faults.push(format!("{word} {id}: its digest does not fit: this row{place} was edited"));
         }
         each(id, row, faults)?;
         (count, next, known) = (count + 1, id.max(next - 1) + 1, true);

@@ -1,13 +1,14 @@
 //! The API as an OpenAPI document. It is made of what stands at the routes; shapes that are another crate's are described here.
 
 use axum::Json;
-use axum::extract::State as From;
+use axum::extract::State as With;
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::{IntoResponses, OpenApi, ToSchema};
 
 use super::refusal::{ErrorBody, Refusal};
 use super::{State, oip, predict, routes};
+use crate::page;
 
 /// The document.
 #[derive(Debug, OpenApi)]
@@ -27,20 +28,29 @@ use super::{State, oip, predict, routes};
         oip::metadata,
         oip::model_ready,
         oip::infer
-    )
+    ),
+    components(schemas(ErrorBody, predict::Heatmap))
 )]
 struct Api;
+
+/// The server's routes and the page's.
+fn whole() -> utoipa::openapi::OpenApi {
+    let mut document = Api::openapi();
+    document.merge(page::openapi());
+    document
+}
 
 /// This document. Where a path names a model, those in service are listed.
 #[utoipa::path(get, path = "/openapi.json", tag = "health",
     responses((status = 200, description = "The API", content_type = "application/json", body = Object), Refused))]
-pub async fn document(From(state): From<State>) -> Result<Json<Value>, Refusal> {
+pub async fn document(With(state): With<State>) -> Result<Json<Value>, Refusal> {
     let names: Vec<String> = state.registry().all().iter().map(|j| j.name.clone()).collect();
-    let mut document = serde_json::to_value(Api::openapi())
+    let mut document = serde_json::to_value(whole())
         .map_err(|e| Refusal::internal(format!("the document cannot be written: {e}")))?;
     let paths = document["paths"].as_object_mut().into_iter().flat_map(|paths| paths.values_mut());
     let operations = paths.filter_map(Value::as_object_mut).flat_map(|path| path.values_mut());
-    let parameters = operations.filter_map(|operation| operation["parameters"].as_array_mut()).flatten();
+    let parameters =
+        operations.filter_map(|operation| operation.get_mut("parameters")?.as_array_mut()).flatten();
     for parameter in parameters.filter(|p| p["name"] == "model" && !names.is_empty()) {
         parameter["schema"]["enum"] = Value::from(names.clone());
     }

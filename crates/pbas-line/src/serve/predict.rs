@@ -3,7 +3,7 @@
 use axum::body::{Body, Bytes};
 use axum::extract::multipart::MultipartError;
 use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{DefaultBodyLimit, FromRequest, Multipart, Path, Query, Request, State as From};
+use axum::extract::{DefaultBodyLimit, FromRequest, Multipart, Path, Query, Request, State as With};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
@@ -57,7 +57,7 @@ pub enum Heatmap {
             headers(("pbas-part" = i64, description = "Number in the record"))),
         openapi::JudgingRefused))]
 pub async fn predict(
-    From(state): From<State>,
+    With(state): With<State>,
     model: Result<Path<String>, PathRejection>,
     asked: Result<Query<Asked>, QueryRejection>,
     headers: HeaderMap,

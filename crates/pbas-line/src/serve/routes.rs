@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::body::{Body, Bytes, HttpBody};
-use axum::extract::State as From;
+use axum::extract::State as With;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -16,6 +16,9 @@ use super::metrics::{CONTENT_TYPE, Stage};
 use super::refusal::Refusal;
 use super::{KIB, State, oip, openapi, predict};
 use crate::page::{self, PageState};
+
+/// Bytes for which room is made before they come.
+const USUAL: usize = 64 << 10;
 
 /// Everything that is served: verdicts, health, metrics, the API's document, the page.
 pub fn router(state: &State) -> Router {
@@ -53,7 +56,7 @@ pub struct ModelEntry {
 #[utoipa::path(get, path = "/v1/models", tag = "models",
     responses((status = 200, description = "Models in service, and files that were refused", body = [ModelEntry]),
         openapi::Refused))]
-pub async fn models(From(state): From<State>) -> Json<Vec<ModelEntry>> {
+pub async fn models(With(state): With<State>) -> Json<Vec<ModelEntry>> {
     let mut entries: Vec<ModelEntry> = state
         .registry()
         .all()
@@ -81,7 +84,7 @@ pub async fn models(From(state): From<State>) -> Json<Vec<ModelEntry>> {
 #[utoipa::path(get, path = "/metrics", tag = "health",
     responses((status = 200, description = "Prometheus text format", body = String, content_type = "text/plain; version=0.0.4; charset=utf-8"),
         openapi::Refused))]
-pub async fn metrics(From(state): From<State>) -> Response {
+pub async fn metrics(With(state): With<State>) -> Response {
     match state.metrics().text(&state.load(), state.limits().queue, state.is_ready()) {
         Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
         Err(e) => Refusal::from(&e).into_response(),
@@ -144,9 +147,8 @@ async fn frame(body: &mut Body) -> Option<Result<Bytes, axum::Error>> {
 async fn read(state: &State, mut body: Body) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Refusal> {
     let expected = body.size_hint().lower().min(state.limits().body as u64) as usize;
     let mut held: Option<OwnedSemaphorePermit> = None;
-    let mut bytes = Vec::new();
-    // Memory is taken as bytes come, whatever length was promised; the promise only saves copies, up to a size that costs nothing.
-    bytes.reserve(expected.min(1 << 20));
+    // Memory is taken as bytes come, whatever length was promised; the promise only saves copies of what is usual for a picture.
+    let mut bytes = Vec::with_capacity(expected.min(USUAL));
     while let Some(piece) = frame(&mut body).await {
         let piece = piece.map_err(|e| Refusal::request(format!("the request's body broke off: {e}")))?;
         let have = held.as_ref().map_or(0, |h| h.num_permits() * KIB);

@@ -70,7 +70,7 @@ fn a_part_removed_beside_retention_shows_after_it() {
     let faults = record.verify().unwrap().faults;
     assert_eq!(
         faults[0],
-        "cut 2: its digest does not fit: it, or the end of what stands before it, was edited"
+        "cut 2: its digest does not fit: this row, or the digest of the row before it, was edited"
     );
 }
 

@@ -33,8 +33,8 @@ fn an_untouched_record_holds() {
 
 #[test]
 fn what_was_done_to_a_record_shows_with_its_place() {
-    let edited = "part 2: its digest does not fit: it, or the end of what stands before it, was edited";
-    let last = "part 4: its digest does not fit: it, or the end of what stands before it, was edited";
+    let edited = "part 2: its digest does not fit: this row, or the digest of the row before it, was edited";
+    let last = "part 4: its digest does not fit: this row, or the digest of the row before it, was edited";
     let cases: [(&str, &[&str]); 13] = [
         ("UPDATE parts SET image_score = 0.5 WHERE id = 2", &[edited]),
         ("UPDATE parts SET verdict = 'normal' WHERE id = 2", &[edited]),
@@ -54,13 +54,13 @@ fn what_was_done_to_a_record_shows_with_its_place() {
             "UPDATE parts SET id = 9 WHERE id = 2; UPDATE parts SET id = 2 WHERE id = 3; UPDATE parts SET id = 3 WHERE id = 9;",
             &[
                 edited,
-                "part 3: its digest does not fit: it, or the end of what stands before it, was edited",
+                "part 3: its digest does not fit: this row, or the digest of the row before it, was edited",
                 last,
             ],
         ),
         (
             "UPDATE reviews SET review = 'defect' WHERE id = 1",
-            &["review 1: its digest does not fit: it was edited"],
+            &["review 1: its digest does not fit: this row was edited"],
         ),
         ("DELETE FROM reviews WHERE id = 2", &["review 2 is missing: it was removed, and not by retention"]),
         (
@@ -71,7 +71,7 @@ fn what_was_done_to_a_record_shows_with_its_place() {
         (
             "DELETE FROM parts WHERE id = 1; INSERT INTO cuts VALUES (1, 0, 'parts', 1, 1, 1, '', '', 'x', '');",
             &[
-                "cut 1: its digest does not fit: it was edited",
+                "cut 1: its digest does not fit: this row was edited",
                 "parts 1 to 1: what retention signed off does not fit",
                 edited,
             ],
@@ -98,7 +98,7 @@ fn a_digest_made_anew_shows_in_the_row_behind() {
     let faults = Record::open_to_read(&path).unwrap().verify().unwrap().faults;
     assert_eq!(
         faults,
-        ["part 3: its digest does not fit: it, or the end of what stands before it, was edited"]
+        ["part 3: its digest does not fit: this row, or the digest of the row before it, was edited"]
     );
 }
 

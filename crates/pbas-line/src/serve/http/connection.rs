@@ -28,7 +28,7 @@ const LINGER_BYTES: usize = 64 << 20;
 
 const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: 67\r\n\r\n\
 {\"error\":\"the request's head did not come in time\",\"kind\":\"slow\"}\r\n";
-const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\ncontent-type: application/json\r\ncontent-length: 53\r\n\r\n\
+const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\ncontent-type: application/json\r\ncontent-length: 54\r\n\r\n\
 {\"error\":\"too many connections at once\",\"kind\":\"busy\"}";
 
 /// Answers the requests of a connection until it ends, or until `stopping` and the answer of the request at hand is sent.

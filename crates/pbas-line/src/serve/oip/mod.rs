@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State as From};
+use axum::extract::{Path, State as With};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -159,7 +159,7 @@ pub async fn live() -> Json<Live> {
 #[utoipa::path(get, path = "/v2/health/ready", tag = "Open Inference Protocol",
     responses((status = 200, description = "It does", body = Ready), (status = 503, description = "It does not", body = Ready),
         openapi::Refused))]
-pub async fn ready(From(state): From<State>) -> Response {
+pub async fn ready(With(state): With<State>) -> Response {
     readiness(&state, None)
 }
 
@@ -169,7 +169,7 @@ pub async fn ready(From(state): From<State>) -> Response {
     responses((status = 200, description = "It does", body = Ready), (status = 503, description = "It does not", body = Ready),
         openapi::ModelRefused))]
 pub async fn model_ready(
-    From(state): From<State>,
+    With(state): With<State>,
     which: Result<Path<Which>, PathRejection>,
 ) -> Result<Response, Refusal> {
     let judge = Which::find(which, &state)?;
@@ -187,7 +187,7 @@ fn readiness(state: &State, name: Option<String>) -> Response {
     params(("model" = String, Path, description = "A model in service")),
     responses((status = 200, description = "Inputs and outputs", body = ModelMetadata), openapi::ModelRefused))]
 pub async fn metadata(
-    From(state): From<State>,
+    With(state): With<State>,
     which: Result<Path<Which>, PathRejection>,
 ) -> Result<Json<ModelMetadata>, Refusal> {
     let judge = Which::find(which, &state)?;
@@ -229,7 +229,7 @@ pub async fn metadata(
                 ("Inference-Header-Content-Length" = usize, description = "Length of the JSON, where binary tensors follow it"))),
         openapi::JudgingRefused))]
 pub async fn infer(
-    From(state): From<State>,
+    With(state): With<State>,
     which: Result<Path<Which>, PathRejection>,
     headers: HeaderMap,
     body: Body,

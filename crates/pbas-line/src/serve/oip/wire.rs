@@ -10,8 +10,11 @@ use crate::serve::refusal::Refusal;
 /// Length of the JSON head, where binary tensors follow it.
 pub const LENGTH_HEADER: HeaderName = HeaderName::from_static("inference-header-content-length");
 
-/// A request for verdicts.
+/// A request for verdicts. The document's example has a grey picture of 2 x 2 pixels.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[schema(example = json!({"id": "part 7", "inputs": [{"name": "image", "datatype": "BYTES", "shape": [1], "data": [
+    "iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAFklEQVR4nGOMiopiYGBgYmBgYGBgAAAM0gES+mGUZwAAAABJRU5ErkJggg=="
+]}]}))]
 pub struct InferRequest {
     /// Comes back with the answer, and names the picture in the record.
     pub id: Option<String>,
