@@ -131,7 +131,7 @@ fn pictures_are_recorded_printed_moved_and_drawn() {
         "--heatmaps".into(),
         line.shown("maps"),
     ];
-    let names = ["a \"b\".png", "new\nline'.png", "..\\x.png"];
+    let names = ["a \"b\".png", "new\nline'.png", "x\\..\\y.png"];
     for (name, from) in names.iter().zip(["test/good/000.png", "test/good/001.png", "test/scratch/000.png"]) {
         line.drop_picture(from, name);
     }
@@ -154,7 +154,7 @@ fn pictures_are_recorded_printed_moved_and_drawn() {
     }
     let broken: Vec<_> = parts.iter().filter(|p| p.error.is_some()).collect();
     assert_eq!((broken.len(), &*broken[0].name), (1, "broken.png"));
-    assert_eq!(err.matches("broken.png").count(), 1, "{err}");
+    assert_eq!(err.matches("\"broken.png\" is set aside").count(), 1, "{err}");
     line.holds();
     // Another process finds nothing new.
     let running = line.start();
@@ -227,8 +227,9 @@ fn a_broker_that_restarts_loses_no_verdict() {
         Running(Some(child))
     };
     let listen = || {
-        let mut listener = Command::new("mosquitto_sub");
-        listener.args(["-p", &port.to_string(), "-q", "1", "-t", "parts", "-d"]);
+        // Its lines come as they are, not when a buffer is full.
+        let mut listener = Command::new("stdbuf");
+        listener.args(["-oL", "mosquitto_sub", "-p", &port.to_string(), "-q", "1", "-t", "parts", "-d"]);
         let mut child = listener.stdout(Stdio::piped()).spawn().unwrap();
         let out = child.stdout.take().unwrap();
         let (sender, lines) = std::sync::mpsc::channel();
@@ -333,6 +334,36 @@ fn a_locked_record_holds_up_the_line_and_loses_nothing() {
     let (lines, err) = running.end();
     assert_eq!(lines.len(), 2);
     assert!(err.contains("is locked") && err.contains("the record can be written again"), "{err}");
+}
+
+#[test]
+fn a_clock_set_back_is_spoken_of_and_a_folder_that_cannot_be_moved_to_is_tried_again() {
+    let mut line = Line::new(&[]);
+    line.drop_picture("test/good/000.png", "a.png");
+    let running = line.start();
+    line.wait_for(1);
+    running.end();
+    // As if that part had been recorded in an hour.
+    let edited = rusqlite::Connection::open(line.at("line.sqlite")).unwrap();
+    edited.execute("UPDATE parts SET time_us = time_us + 3600000000", []).unwrap();
+    drop(edited);
+    line.more = vec!["--move".into(), format!("good={0},anomalous={0}", line.shown("away"))];
+    let running = line.start();
+    wait(|| line.at("away").is_dir().then_some(()));
+    fs::remove_dir(line.at("away")).unwrap();
+    // A file in its place: as good as a share that is gone.
+    fs::write(line.at("away"), "").unwrap();
+    line.drop_picture("test/good/001.png", "b.png");
+    line.wait_for(2);
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(line.at("in/b.png").exists());
+    fs::remove_file(line.at("away")).unwrap();
+    wait(|| line.at("away/b.png").exists().then_some(()));
+    let (lines, err) = running.end();
+    assert_eq!(lines.len(), 1, "it is printed once, though moved later");
+    assert_eq!(err.matches("the clock went back by").count(), 1, "{err}");
+    assert_eq!(err.matches("it is tried again and again").count(), 1, "{err}");
+    assert_eq!(line.parts().len(), 2);
 }
 
 #[test]

@@ -47,5 +47,16 @@ pub fn fault(path: Option<&Path>, e: rusqlite::Error) -> Error {
         ),
         _ => return Error::new(ErrorKind::Io, format!("record `{shown}`")).with_source(e),
     };
-    Error::new(kind, text).with_hint(hint).with_source(e)
+    let error = Error::new(kind, text).with_hint(hint);
+    match e.sqlite_error_code() {
+        // The text says all of it.
+        Some(
+            ErrorCode::DatabaseBusy
+            | ErrorCode::DatabaseLocked
+            | ErrorCode::DiskFull
+            | ErrorCode::ReadOnly
+            | ErrorCode::NotADatabase,
+        ) => error,
+        _ => error.with_source(e),
+    }
 }

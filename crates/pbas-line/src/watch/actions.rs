@@ -1,5 +1,6 @@
 //! What is done about a recorded part, and noted once it is done.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use pbas::detector::Verdict;
@@ -63,6 +64,8 @@ pub struct Doer {
     pub say: Say,
     /// Lines.
     pub print: Print,
+    /// Actions of which it was said that they are tried again.
+    pub told: HashSet<i64>,
 }
 
 impl Doer {
@@ -115,12 +118,16 @@ impl Doer {
                     }
                     noted.push((action.id, error));
                 }
-                Done::Later(e) => (self.say)(&format!(
-                    "part {} ({:?}): {}: {e}; it is tried again later",
-                    part.id,
-                    part.name,
-                    action.kind.word()
-                )),
+                Done::Later(e) => {
+                    if self.told.insert(action.id) {
+                        (self.say)(&format!(
+                            "part {} ({:?}): {}: {e}; it is tried again and again",
+                            part.id,
+                            part.name,
+                            action.kind.word()
+                        ));
+                    }
+                }
                 Done::Closed => open = false,
             }
         }

@@ -88,7 +88,14 @@ pub fn run(watch: Watch, stop: &dyn Fn() -> bool) -> Result<()> {
         }
     }
     let say = Arc::clone(&watch.say);
-    let doer = Doer { record, model: watch.model.clone(), wanted, say: Arc::clone(&say), print: watch.print };
+    let doer = Doer {
+        record,
+        model: watch.model.clone(),
+        wanted,
+        say: Arc::clone(&say),
+        print: watch.print,
+        told: Default::default(),
+    };
     let mut line = Line {
         scanner: Scanner::new(&folder, watch.patience),
         folder,

@@ -102,7 +102,7 @@ fn a_growing_file_waits_is_spoken_of_once_and_holds_up_nobody() {
         b.write("grows.png", &"x".repeat(i as usize), i);
         let (names, remarks) = b.look(i * 900);
         assert!(!names.contains(&"grows.png".to_owned()), "{i}");
-        assert_eq!(names.contains(&"still.png".to_owned()), i >= 2, "{i}");
+        assert_eq!(names.iter().any(|n| n.starts_with("still.png")), i >= 2, "{i}");
         said.extend(remarks);
     }
     assert_eq!(said.len(), 1, "{said:?}");
