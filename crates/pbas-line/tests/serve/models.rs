@@ -2,11 +2,19 @@
 
 use std::fs;
 
-use pbas_line::serve::folder::Folder;
-use pbas_line::serve::{Metrics, Problems, Registry};
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use pbas::demo::DemoKind;
+use pbas_line::judge::Judge;
+use pbas_line::record::Filter;
+use pbas_line::serve::folder::Folder;
+use pbas_line::serve::{Limits, Metrics, Problems, Registry};
+
+use crate::client::post;
 use crate::line_model;
-use crate::server::other_model;
+use crate::server::{Server, options, other_model};
 
 struct Watched {
     dir: tempfile::TempDir,
@@ -89,4 +97,51 @@ fn a_model_of_a_name_in_service_is_not_taken_from_elsewhere() {
     let before = watched.registry.get("washer").unwrap().digest.clone();
     assert_eq!(watched.look(), [("washer".to_owned(), before)]);
     assert!(watched.problems.all()[0].1.contains("is in service already"));
+}
+
+#[test]
+fn models_are_exchanged_without_dropping_a_request() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let file = dir.path().join("washer.pbas");
+    fs::copy(line_model::model(), &file).unwrap();
+    let limits = Limits { deadline: Duration::from_secs(60), ..Limits::default() };
+    let server = Server::of(vec![Judge::load(&file).unwrap()], options(limits)).unwrap();
+    let state = &server.state;
+    let (registry, problems) = (state.registry().clone(), state.problems().clone());
+    let mut folder = Folder::new(dir.path(), registry.clone(), state.metrics().clone(), problems).unwrap();
+    folder.take_all();
+    let (good, enough) = (line_model::picture(DemoKind::Good, 1), AtomicBool::new(false));
+    let statuses: Vec<u16> = std::thread::scope(|scope| {
+        let client = || {
+            let mut statuses = Vec::new();
+            while !enough.load(Ordering::Relaxed) {
+                statuses.push(post(server.address, "/v1/predict/washer", &good).status);
+            }
+            statuses
+        };
+        let clients: Vec<_> = (0..3).map(|_| scope.spawn(client)).collect();
+        for round in 0..6 {
+            let before = registry.get("washer").unwrap().digest.clone();
+            let judged = state.hub().record().count(&Filter::default()).unwrap();
+            match round % 2 {
+                0 => other_model(&file),
+                _ => drop(fs::copy(line_model::model(), &file).unwrap()),
+            }
+            folder.take_all();
+            assert_ne!(registry.get("washer").unwrap().digest, before);
+            // Each model judges some.
+            for _ in 0..24_000 {
+                if state.hub().record().count(&Filter::default()).unwrap() > judged + 6 {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        enough.store(true, Ordering::Relaxed);
+        clients.into_iter().flat_map(|c| c.join().unwrap()).collect()
+    });
+    assert!(statuses.len() > 30 && statuses.iter().all(|&s| s == 200), "{statuses:?}");
+    let parts = state.hub().record().parts(&Filter::default()).unwrap();
+    let digests: BTreeSet<String> = parts.into_iter().map(|p| p.model_digest).collect();
+    assert_eq!(digests.len(), 2, "both models have judged");
 }

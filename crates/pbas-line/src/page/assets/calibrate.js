@@ -50,6 +50,9 @@ function showPreview() {
       html("p", { class: "fine" }, `Both thresholds are on the scale of the model in service. A recalibration ranks scores anew: the new model will state its threshold as ${number(c.after.threshold, 3)}.`),
       html("p", {}, `Of ${counted(c.parts, "part")} of this time on the record:`),
       html("ul", {}, turned("rejected to good", c.to_normal), turned("good to rejected", c.to_anomalous)));
+    if (c.before.proven_rate !== null && c.after.proven_rate > c.before.proven_rate) {
+      parts.push(html("p", { class: "warn" }, `Less would be proven than is now: ${counted(c.after.pictures, "good part")} would stand behind the threshold. A longer time gives more.`));
+    }
     if (c.to_normal.marked_defect > 0) {
       parts.push(html("p", { class: "warn" }, `${counted(c.to_normal.marked_defect, "part")} marked as ${c.to_normal.marked_defect === 1 ? "a defect" : "defects"} would pass. A lower rate raises the threshold, a higher one lowers it.`));
     }
