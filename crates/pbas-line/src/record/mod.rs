@@ -171,10 +171,10 @@ pub struct Filter {
 /// The record. Clones share its connections; any number of other processes may read the file meanwhile.
 #[derive(Debug, Clone)]
 pub struct Record {
+    /// Reads while the other writes; in memory it is the same. It is closed first: the last one that can write puts the log into the file.
+    reader: Arc<Mutex<Connection>>,
     /// Writes one after the other.
     writer: Arc<Mutex<Connection>>,
-    /// Reads while the other writes; in memory it is the same.
-    reader: Arc<Mutex<Connection>>,
     path: Option<PathBuf>,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! - [`scan`]: which files are complete, and in which order.
 //! - [`take`]: a file -> what the model says of it, or that it is not complete after all.
-//! - [`run`]: scans, judges on all cores, records in order, then sees to the actions.
+//! - [`mod@run`]: scans, judges on all cores, records in order, then sees to the actions.
 //! - [`actions`]: what is done about a recorded part; it is noted in the record and done again after a restart until it is noted as done.
 //! - [`moving`], [`exec`], [`mqtt`], [`heatmap`]: the actions.
 //! - [`Page`]: the page for people, served beside.

@@ -153,6 +153,17 @@ fn a_clock_set_back_keeps_the_order_and_the_times() {
 }
 
 #[test]
+fn a_closed_record_is_one_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("line.sqlite");
+    let record = four(&path);
+    assert_eq!(record.count(&Filter::default()).unwrap(), 4);
+    drop(record.clone());
+    drop(record);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "its log is put into it");
+}
+
+#[test]
 fn a_record_in_memory_stays_small() {
     let record = Record::in_memory().unwrap();
     for i in 0..5_010 {
