@@ -231,19 +231,32 @@ fn an_oracle_that_looks_at_the_last_epoch_alone_finds_the_last_epoch() {
         (found["oracle"]["epoch"].as_u64(), found["oracle"]["looked_at"].as_u64()),
         (Some(2), Some(1))
     );
-    // Figures, threshold, false rejects and misses: those of the same head.
+    // Figures, threshold, false rejects and misses: those of the same head. Training sets the threshold by features in float16.
     for (name, value) in found["oracle"]["summary"].as_object().unwrap() {
+        let tolerance = if name == "threshold" { 1e-3 } else { 1e-6 };
         match (value.as_f64(), found["result"][name].as_f64()) {
-            (Some(a), Some(b)) => assert!((a - b).abs() < 1e-6, "{name}: {a} {b}"),
+            (Some(a), Some(b)) => assert!((a - b).abs() < tolerance, "{name}: {a} {b}"),
             (a, b) => assert_eq!(a, b, "{name}"),
         }
     }
 }
 
-/// Options of a small run in the published protocol, and more.
+/// Options of a small run in the published protocol, in batches that are fewer than all pictures, and more.
 fn small<'a>(more: &[&'a str]) -> Vec<&'a str> {
-    let few =
-        ["--protocol", "paper", "--epochs", "2", "--categories", "beta", "--size", "64", "--hidden", "16"];
+    let few = [
+        "--protocol",
+        "paper",
+        "--epochs",
+        "2",
+        "--categories",
+        "beta",
+        "--size",
+        "64",
+        "--hidden",
+        "16",
+        "--batch-size",
+        "2",
+    ];
     let embed = if more.contains(&"--embed-dim") { &[][..] } else { &["--embed-dim", "32"] };
     [&few[..], embed, more].concat()
 }
@@ -333,6 +346,7 @@ fn a_full_disk_loses_no_finished_run() {
     let filler = disk.path().join("filler");
     let mut file = fs::File::create(&filler).unwrap();
     while std::io::Write::write(&mut file, &[0; 512]).is_ok_and(|n| n > 0) {}
+    drop(file);
     let run = bench(data(), &out, &["--categories", "alpha,beta", "--seeds", "2"]).code(2);
     assert!(run.stderr.contains("No space left on device"), "{run:#?}");
     assert!(
