@@ -131,10 +131,13 @@ pub struct Eval {
     /// for all: from a quarter of the model's pixel threshold to twice of it (0 to 1 where scores are sigmoids)
     #[arg(long, value_name = "DIR")]
     pub heatmaps: Option<PathBuf>,
-    /// Also judge the set by other methods on the same features and views: `nearest`, the distance to the nearest of a coreset
-    /// of good patches, in the manner of PatchCore
+    /// Also judge the set by other methods on the same features: `nearest` (or `patchcore`), the distance to the nearest of a coreset
+    /// of good patches; `oracle`, the published training whose best epoch the test labels choose, which no honest method may do
     #[arg(long, value_enum, value_name = "METHODS", value_delimiter = ',')]
     pub compare: Vec<Method>,
+    /// Epochs that the oracle trains and chooses from; published are 640
+    #[arg(long, value_name = "N", default_value_t = 40, value_parser = clap::value_parser!(u64).range(1..=100_000), requires = "compare")]
+    pub oracle_epochs: u64,
     /// Refuse a model of another precision; `auto` takes any, which is then run as it was trained
     #[arg(long, value_enum, default_value = "auto")]
     pub precision: PrecisionName,
@@ -183,6 +186,8 @@ pub enum Method {
     /// Nearest neighbours in a coreset of good patches
     #[value(alias = "patchcore")]
     Nearest,
+    /// The published protocol's best epoch by test labels
+    Oracle,
 }
 
 /// `pbas predict`.

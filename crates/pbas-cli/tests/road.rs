@@ -77,7 +77,9 @@ fn eval_gives_every_figure_a_table_and_heatmaps() {
         "--heatmaps".as_ref(),
         maps.as_os_str(),
         "--compare".as_ref(),
-        "nearest".as_ref(),
+        "patchcore,oracle".as_ref(),
+        "--oracle-epochs".as_ref(),
+        "2".as_ref(),
     ])
     .code(0);
     let v: Value = serde_json::from_slice(&fs::read(&json).unwrap()).unwrap();
@@ -97,6 +99,12 @@ fn eval_gives_every_figure_a_table_and_heatmaps() {
         "{nearest}"
     );
     assert!(run.stdout.contains("\npbas ") && run.stdout.contains("\nnearest neighbour "), "{}", run.stdout);
+    let oracle = &v["compared"][1];
+    assert!(
+        oracle["method"].as_str().unwrap().starts_with("oracle: best of 2 epochs by test labels"),
+        "{oracle}"
+    );
+    assert!(oracle["image_auroc"].is_number() && oracle["pixel_auroc"].is_number(), "{oracle}");
     // The model was trained on these good pictures.
     assert!(!run.stderr.contains("are not those"), "{}", run.stderr);
     let rows: Vec<&str> = run.stdout.lines().take_while(|l| !l.is_empty()).collect();

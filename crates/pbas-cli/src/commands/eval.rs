@@ -24,8 +24,12 @@ const COMPARE_CACHE: u64 = 2_000_000_000;
 /// # Errors
 /// The model, the set or an output is at fault, or the run was stopped.
 pub fn run(args: &Eval, printer: Printer) -> Result<Status> {
-    // Copies of a method are asked for once.
-    let compare = args.compare.first().map(|Method::Nearest| args.good.as_ref().unwrap_or(&args.dir).clone());
+    let wants = |method| args.compare.contains(&method);
+    let compare = (!args.compare.is_empty()).then(|| Compare {
+        good: args.good.as_ref().unwrap_or(&args.dir).clone(),
+        nearest: wants(Method::Nearest),
+        oracle: wants(Method::Oracle).then_some(args.oracle_epochs),
+    });
     let outputs = Outputs { json: args.json.clone(), heatmaps: args.heatmaps.clone(), compare };
     outputs.check()?;
     let detector = load_detector(&args.model)?;
@@ -40,8 +44,19 @@ pub struct Outputs {
     pub json: Option<PathBuf>,
     /// A PNG for each picture.
     pub heatmaps: Option<PathBuf>,
-    /// Good pictures from which nearest neighbours learn, where they are to be compared with.
-    pub compare: Option<PathBuf>,
+    /// What to compare with.
+    pub compare: Option<Compare>,
+}
+
+/// Other methods on the same features.
+#[derive(Debug)]
+pub struct Compare {
+    /// Good pictures that they learn from.
+    good: PathBuf,
+    /// Nearest neighbours.
+    nearest: bool,
+    /// The published protocol's oracle, of so many epochs.
+    oracle: Option<u64>,
 }
 
 impl Outputs {
@@ -63,14 +78,20 @@ pub fn evaluate_and_report(
 ) -> Result<Status> {
     let heatmaps = Heatmaps::new(outputs.heatmaps.as_deref(), detector)?;
     let set = test_set(dir)?;
-    let good = outputs.compare.as_deref().map(good_pictures).transpose()?;
+    let good = outputs.compare.as_ref().map(|c| good_pictures(&c.good)).transpose()?;
     let progress = Progress::new(printer);
     let mut result = evaluate(detector, &set, &progress, &mut |judged| match &heatmaps {
         Some(h) => h.write(&judged.sample.name, judged.picture, judged.mask, judged.prediction),
         None => Ok(()),
     })?;
-    if let Some(good) = good {
-        result.compared.push(compare::nearest(detector, &good, &set, COMPARE_CACHE, &progress)?);
+    if let (Some(wanted), Some(good)) = (&outputs.compare, good) {
+        if wanted.nearest {
+            result.compared.push(compare::nearest(detector, &good, &set, COMPARE_CACHE, &progress)?);
+        }
+        if let Some(epochs) = wanted.oracle {
+            let limits = (epochs, COMPARE_CACHE);
+            result.compared.push(compare::oracle(detector, &good, &set, limits, &progress)?);
+        }
     }
     for note in &result.notes {
         progress.warn(note);

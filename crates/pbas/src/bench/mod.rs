@@ -8,7 +8,6 @@ mod ablation;
 mod folder;
 mod machine;
 mod merge;
-mod oracle;
 mod plan;
 mod record;
 mod run;

@@ -1,7 +1,7 @@
 //! One run: train on the good pictures of a category, then judge its test pictures.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Mutex;
 use std::time::Instant;
 
@@ -10,11 +10,11 @@ use sha2::{Digest, Sha256};
 
 use super::folder::Folder;
 use super::machine::{Machine, forget_peak_memory, peak_memory};
-use super::oracle::{Watcher, with_head};
 use super::plan::PlannedRun;
 use super::record::{Cost, GalleryPicture, Oracle, Program, Protocol, Reason, Record};
+use crate::Result;
 use crate::backbone::{Backbone, hex};
-use crate::compare;
+use crate::compare::{self, Chosen, watched};
 use crate::dataset::Category;
 use crate::detector::{Detector, Scratch, Verdict};
 use crate::eval::{EvalResult, SampleScore, evaluate, read_sample};
@@ -23,7 +23,6 @@ use crate::report::gallery::tile;
 use crate::report::heatmap::ColourScale;
 use crate::train::observer::Observer;
 use crate::train::{TrainJob, Training, train};
-use crate::{Error, Result};
 
 /// Worst misses in the gallery of a run, and as many false rejects.
 const WORST: usize = 4;
@@ -81,17 +80,16 @@ pub fn run(job: &Job<'_>, planned: &PlannedRun<'_>, observer: &dyn Observer) -> 
     let train_seconds = started.elapsed().as_secs_f64();
 
     let started = Instant::now();
-    let model = training.model;
     let oracle = match best {
         None => None,
-        Some((best, looked_at)) => {
-            let held_out = held_out(&category.good, &training.skipped, &training.calibrates);
-            let chosen = with_head(&model, best.head, &held_out)?;
+        Some(best) => {
+            let (epoch, looked_at) = (best.epoch, best.looked_at);
+            let chosen = best.detector(&training, &category.good)?;
             let result = evaluate(&chosen, &category.test, &heard, &mut |_| Ok(()))?;
-            Some(Oracle { epoch: best.epoch, looked_at, summary: result.summary })
+            Some(Oracle { epoch, looked_at, summary: result.summary })
         }
     };
-    let detector = Detector::new(model)?;
+    let detector = Detector::new(training.model)?;
     let mut result = evaluate(&detector, &category.test, &heard, &mut |_| Ok(()))?;
     let evaluate_seconds = started.elapsed().as_secs_f64();
     let started = Instant::now();
@@ -132,9 +130,11 @@ pub fn run(job: &Job<'_>, planned: &PlannedRun<'_>, observer: &dyn Observer) -> 
     })
 }
 
-type Chosen = Option<(super::oracle::Best, u64)>;
-
-fn train_one(job: &Job<'_>, planned: &PlannedRun<'_>, observer: &dyn Observer) -> Result<(Training, Chosen)> {
+fn train_one(
+    job: &Job<'_>,
+    planned: &PlannedRun<'_>,
+    observer: &dyn Observer,
+) -> Result<(Training, Option<Chosen>)> {
     let train_job = TrainJob {
         pictures: &planned.category.good,
         backbone: job.backbone.clone(),
@@ -147,20 +147,8 @@ fn train_one(job: &Job<'_>, planned: &PlannedRun<'_>, observer: &dyn Observer) -
     if job.protocol == Protocol::Honest {
         return Ok((train(train_job, observer)?, None));
     }
-    let limits = (job.oracle_every, job.cache_limit);
-    let watcher = Watcher::new(&planned.category.test, job.backbone, &planned.settings, limits, observer)?;
-    let training = train(train_job, &watcher)?;
-    let best = watcher.into_best();
-    if best.is_none() {
-        return Err(Error::caller("protocol `paper`: expected a training in epochs, found one in steps"));
-    }
-    Ok((training, best))
-}
-
-/// The good pictures that set the threshold of a training.
-fn held_out(good: &[PathBuf], skipped: &[(PathBuf, Error)], calibrates: &[Option<usize>]) -> Vec<PathBuf> {
-    let readable = good.iter().filter(|p| skipped.iter().all(|(s, _)| s != *p));
-    readable.zip(calibrates).filter(|(_, head)| head.is_some()).map(|(p, _)| p.clone()).collect()
+    let (training, chosen) = watched(train_job, &planned.category.test, job.oracle_every, observer)?;
+    Ok((training, Some(chosen)))
 }
 
 /// SHA-256 over the SHA-256 of every readable file of a category. After training, since it opens the test pictures.

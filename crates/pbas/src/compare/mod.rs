@@ -1,6 +1,7 @@
 //! Second opinions on a test set, made on the same features as a model's own: what it has to beat.
 
 mod nearest;
+mod oracle;
 
 use std::path::PathBuf;
 
@@ -8,6 +9,8 @@ use pbas_nn::linalg::Threads;
 use serde::{Deserialize, Serialize};
 
 pub use nearest::{CORESET_SHARE, NearestNeighbour, POOL};
+pub use oracle::oracle;
+pub(crate) use oracle::{Chosen, watched};
 
 use crate::dataset::{Label, Sample, TestSet};
 use crate::detector::Detector;

@@ -8,23 +8,26 @@ use std::sync::Mutex;
 use pbas_nn::linalg::Threads;
 use rayon::prelude::*;
 
+use super::Opinion;
 use crate::backbone::Backbone;
 use crate::calibrate::{Calibration, patches_score, peak};
 use crate::dataset::{Label, Sample, TestSet};
 use crate::detector::{Detector, Model, Scratch};
+use crate::eval::evaluate;
 use crate::features::Extractor;
 use crate::head::{GridHead, Head, sigmoid};
 use crate::image::{DecodeOptions, DefectMask, read_mask, read_rgb};
 use crate::metrics::{PixelCurveBuilder, RankingCurve};
 use crate::score::{ScoreMap, SmoothUpsampler};
-use crate::settings::{Settings, Sizes};
+use crate::settings::{Length, Preset, Settings, Sizes};
 use crate::train::feature_cache::{FeatureCache, Pass};
 use crate::train::observer::Observer;
+use crate::train::{TrainJob, Training, train};
 use crate::view::MAP_SIGMA;
 use crate::{Error, Result};
 
 /// The test pictures, and the best head so far.
-pub(super) struct Watcher<'a> {
+struct Watcher<'a> {
     inner: &'a dyn Observer,
     every: u64,
     cache: FeatureCache,
@@ -44,10 +47,99 @@ struct State {
 }
 
 /// The best epoch.
-pub(super) struct Best {
-    pub epoch: u64,
-    pub head: Head,
+struct Best {
+    epoch: u64,
+    head: Head,
     merit: f64,
+}
+
+/// The epoch that test labels chose.
+#[derive(Debug)]
+pub(crate) struct Chosen {
+    /// Counted from 1.
+    pub epoch: u64,
+    /// How many epochs were looked at.
+    pub looked_at: u64,
+    head: Head,
+}
+
+impl Chosen {
+    /// A finished training with this epoch's head; `good` are the pictures that it was given.
+    ///
+    /// # Errors
+    /// As [`with_head`].
+    pub fn detector(self, training: &Training, good: &[PathBuf]) -> Result<Detector> {
+        let readable = good.iter().filter(|p| training.skipped.iter().all(|(s, _)| s != *p));
+        let held_out = readable.zip(&training.calibrates).filter(|(_, head)| head.is_some());
+        let held_out: Vec<PathBuf> = held_out.map(|(p, _)| p.clone()).collect();
+        with_head(&training.model, self.head, &held_out)
+    }
+}
+
+/// Trains, and looks at the test set every so many epochs; the training is what it would be without.
+///
+/// # Errors
+/// Those of [`train`] and [`Watcher::new`]; a training in steps, which has no epochs.
+pub(crate) fn watched(
+    job: TrainJob<'_>,
+    test: &TestSet,
+    every: u64,
+    observer: &dyn Observer,
+) -> Result<(Training, Chosen)> {
+    let (backbone, settings) = (job.backbone.clone(), job.settings.clone());
+    let watcher = Watcher::new(test, &backbone, &settings, (every, job.cache_limit), observer)?;
+    let training = train(job, &watcher)?;
+    let state = watcher.state.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let Some(best) = state.best else {
+        return Err(Error::caller("oracle: expected a training in epochs, found one in steps"));
+    };
+    Ok((training, Chosen { epoch: best.epoch, looked_at: state.looked_at, head: best.head }))
+}
+
+/// The published protocol on the features of a detector, as a second opinion: one view of 288 pixels, one head, centres by position, all
+/// patches, the epoch of `epochs` that is best by the test labels. No honest method may choose so.
+///
+/// # Errors
+/// A model with a region of interest, those of training, an interrupt.
+pub fn oracle(
+    detector: &Detector,
+    good: &[PathBuf],
+    set: &TestSet,
+    (epochs, cache_limit): (u64, u64),
+    observer: &dyn Observer,
+) -> Result<Opinion> {
+    let model = detector.model();
+    if model.settings.roi.is_some() {
+        return Err(Error::unsupported(
+            "oracle: expected a model that looks everywhere, found one with a region of interest",
+        ));
+    }
+    let mut settings = Settings::preset(Preset::Paper);
+    settings.feature_layers.clone_from(&model.settings.feature_layers);
+    settings.pooling = model.settings.pooling;
+    settings.precision = model.settings.precision;
+    settings.apply_orientation = model.settings.apply_orientation;
+    settings.seed = model.settings.seed;
+    settings.head.length = Length::Epochs(epochs);
+    let job = TrainJob {
+        pictures: good,
+        backbone: model.backbone.clone(),
+        settings,
+        cache_limit,
+        temp_dir: None,
+        checkpoints: None,
+        resume: false,
+    };
+    let (training, chosen) = watched(job, set, 1, observer)?;
+    let method = format!("oracle: best of {epochs} epochs by test labels ({})", chosen.epoch);
+    let found = evaluate(&chosen.detector(&training, good)?, set, observer, &mut |_| Ok(()))?.summary;
+    Ok(Opinion {
+        method,
+        image_auroc: found.image_auroc,
+        image_ap: found.image_ap,
+        pixel_auroc: found.pixel_auroc,
+        aupro: found.aupro,
+    })
 }
 
 impl<'a> Watcher<'a> {
@@ -55,7 +147,7 @@ impl<'a> Watcher<'a> {
     ///
     /// # Errors
     /// No readable test picture, or settings with more than one view or head.
-    pub fn new(
+    fn new(
         test: &TestSet,
         backbone: &Backbone,
         settings: &'a Settings,
@@ -108,12 +200,6 @@ impl<'a> Watcher<'a> {
         })
     }
 
-    /// The best epoch, and how many were looked at.
-    pub fn into_best(self) -> Option<(Best, u64)> {
-        let state = self.state.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-        state.best.map(|best| (best, state.looked_at))
-    }
-
     /// Image AUROC and pixel AUROC added, as far as there are any.
     fn merit(&self, head: &Head) -> Result<f64> {
         let grid = GridHead::new(&[head], self.extractor.embedding())?;
@@ -145,7 +231,7 @@ impl<'a> Watcher<'a> {
 ///
 /// # Errors
 /// A picture that was readable in training and is not any more, or scores that are no numbers.
-pub(super) fn with_head(model: &Model, head: Head, held_out: &[PathBuf]) -> Result<Detector> {
+fn with_head(model: &Model, head: Head, held_out: &[PathBuf]) -> Result<Detector> {
     let mut chosen = model.clone();
     chosen.views[0].heads[0] = head;
     let detector = Detector::new(chosen.clone())?;
