@@ -22,7 +22,7 @@ if (!pictures) {
 }
 if (shots) fs.mkdirSync(shots, { recursive: true });
 
-const which = (name) => spawnSync("sh", ["-c", `command -v ${name}`], { encoding: "utf8" }).stdout.trim();
+const which = (name) => spawnSync("sh", ["-c", `command -v ${name}`], { encoding: "utf8" }).stdout?.trim() ?? "";
 const chromium = which("chromium") || which("chromium-browser") || which("google-chrome");
 const work = fs.mkdtempSync(path.join(os.tmpdir(), "page-test-"));
 const skip = (why) => {
