@@ -14,6 +14,9 @@ renamed into the folder and can be decoded; or a file `NAME.png.done` or `NAME.d
 same look are taken by time, then by name. Each is recorded once, whatever happens to the process; lines on stdout, commands and MQTT
 messages come at least once, with the part's number as `id`. Ctrl-C or SIGTERM ends it; the exit code is 0.";
 
+const BROKER: &str = "Send each verdict to a broker: mqtt://[USER@]HOST[:PORT][/TOPIC], with quality of service 1; the topic is pbas/MODEL unless \
+                      given. A password comes in PBAS_MQTT_PASSWORD";
+
 /// `pbas watch`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = STATED)]
@@ -42,9 +45,8 @@ pub struct Watch {
     /// End the command after this time
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
     pub exec_timeout: Duration,
-    /// Send each verdict to a broker: mqtt://[USER@]HOST[:PORT][/TOPIC], with quality of service 1; the topic is pbas/MODEL unless given.
-    /// A password comes in PBAS_MQTT_PASSWORD
-    #[arg(long, value_name = "URL")]
+    /// Send each verdict to a broker.
+    #[arg(long, value_name = "URL", help = BROKER)]
     pub mqtt: Option<String>,
     /// Serve the page for people here: live, review, drift (for instance 127.0.0.1:8321)
     #[arg(long, value_name = "ADDRESS")]
