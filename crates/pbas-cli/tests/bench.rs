@@ -297,7 +297,7 @@ fn ablations_are_there_by_name_and_by_flag() {
         (&["--without-rbo", "--boundary-weight", "0"], "with which nothing is trained"),
         (&["--center-momentum", "1.5"], "centre momentum: expected 0 to 1"),
         (&["--center-momentum", "0.2", "--centers", "mean"], "expected centres by position"),
-        (&["--rate-factor", "-1"], "expected a number above 0"),
+        (&["--rate-factor", "0"], "expected a number above 0"),
         (&["--ablations=momentum-9"], "there is none of this name"),
     ] {
         pbas(&arguments(data(), &dir.path().join("refused"), &small(flags))).refused(&[said]);
