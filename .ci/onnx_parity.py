@@ -6,43 +6,21 @@
 Exit status: 0 all scores agree; 3 pip or the network failed; 1 something else did.
 """
 
-import re
 import subprocess
 import sys
-import venv
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from environment import ROOT, environment
+
 PACKAGES = ["numpy", "onnx", "onnxruntime", "openvino", "pillow"]
 OPSETS = range(18, 29)
 CHECK = "import onnx, sys; [onnx.checker.check_model(path, full_check=True) for path in sys.argv[1:]]"
 
 
-def environment(folder):
-    """A Python that has the packages in the versions of bench/requirements.txt; exit status 3 where they cannot be had."""
-    lines = (ROOT / "bench" / "requirements.txt").read_text().splitlines()
-    wanted = [line for line in lines if re.split("[=<>]", line)[0] in PACKAGES]
-    assert len(wanted) == len(PACKAGES), f"bench/requirements.txt: expected {PACKAGES}, found {wanted}"
-    python = folder / "bin" / "python"
-    if not python.exists():
-        venv.create(folder, with_pip=True)
-    command = [python, "-m", "pip", "install", "--no-input", "--quiet", "--disable-pip-version-check"]
-    command += ["--timeout", "20", "--retries", "2", *wanted]
-    try:
-        failed = subprocess.run(command, stdin=subprocess.DEVNULL, timeout=600).returncode
-    except (OSError, subprocess.TimeoutExpired) as error:
-        print(error, file=sys.stderr)
-        failed = True
-    if failed:
-        print(f"cannot install {', '.join(wanted)}", file=sys.stderr)
-        sys.exit(3)
-    return python
-
-
 def main():
     folder, pbas = Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    python = environment(folder / "environment")
+    python = environment(folder / "environment", PACKAGES)
 
     def run(*command, **more):
         return subprocess.run([str(part) for part in command], check=True, stdin=subprocess.DEVNULL, **more)

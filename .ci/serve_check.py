@@ -13,10 +13,10 @@ import subprocess
 import sys
 import threading
 import urllib.request
-import venv
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from environment import ROOT, environment
+
 PACKAGES = ["numpy", "pillow", "prometheus_client", "schemathesis", "tritonclient[http]"]
 CHECKS = [
     "not_a_server_error",
@@ -27,27 +27,6 @@ CHECKS = [
     "unsupported_method",
 ]
 EXAMPLES = 40
-
-
-def environment(folder):
-    """A Python that has the packages in the versions of bench/requirements.txt; exit status 3 where they cannot be had."""
-    lines = (ROOT / "bench" / "requirements.txt").read_text().splitlines()
-    wanted = [line for line in lines if re.split("[=<>]", line)[0] in PACKAGES]
-    assert len(wanted) == len(PACKAGES), f"bench/requirements.txt: expected {PACKAGES}, found {wanted}"
-    python = folder / "bin" / "python"
-    if not python.exists():
-        venv.create(folder, with_pip=True)
-    command = [python, "-m", "pip", "install", "--no-input", "--quiet", "--disable-pip-version-check"]
-    command += ["--timeout", "20", "--retries", "2", *wanted]
-    try:
-        failed = subprocess.run(command, stdin=subprocess.DEVNULL, timeout=600).returncode
-    except (OSError, subprocess.TimeoutExpired) as error:
-        print(error, file=sys.stderr)
-        failed = True
-    if failed:
-        print(f"cannot install {', '.join(wanted)}", file=sys.stderr)
-        sys.exit(3)
-    return python
 
 
 def run(*command, **more):
@@ -83,7 +62,7 @@ def metrics(python, url):
 def main():
     folder, pbas = Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    python = environment(folder / "environment")
+    python = environment(folder / "environment", PACKAGES)
     demo = folder / "demo"
     run(pbas, "--quiet", "demo", "-o", demo, "--size", "160,96", "--steps", "60", stdout=subprocess.DEVNULL)
     (model,) = demo.glob("*.pbas")

@@ -98,9 +98,8 @@ fn changed_copies_are_trained_on_and_the_model_says_so() {
         .collect();
     assert_eq!(models[1], models[2], "the same copies, whatever the threads");
     assert!(models[0] != models[1] && models[1] != models[3]);
-    common::pbas(&["info".as_ref(), dir.path().join("3.pbas").as_os_str()])
-        .code(0)
-        .says(&["three copies, rotated by any angle"]);
+    let said = common::pbas(&["info".as_ref(), dir.path().join("3.pbas").as_os_str()]).code(0);
+    assert!(said.stdout.contains("three copies, rotated by any angle"), "{}", said.stdout);
     let plain = common::pbas(&["info".as_ref(), common::model().as_os_str()]).code(0);
     assert!(!plain.stdout.contains("augment"), "{}", plain.stdout);
 }

@@ -23,9 +23,10 @@ use std::path::Path;
 
 use pbas::detector::Detector;
 use pbas::{Error, ErrorKind, Precision, Result, model_file};
+use pbas_line::serve::http::Tokens;
 
 use crate::args::{Args, Command, PrecisionName};
-use crate::output::{Printer, Status};
+use crate::output::{Printer, Status, to_stderr};
 use crate::progress::catch_signals;
 
 /// Does what the command line says.
@@ -72,4 +73,14 @@ fn check_precision(asked: PrecisionName, of_model: Precision) -> Result<()> {
 /// A model file, ready to judge.
 fn load_detector(path: &Path) -> Result<Detector> {
     model_file::open(path)?.into_detector()
+}
+
+/// The tokens of a file, if one is given; what is wrong with its rights is said.
+fn tokens(path: Option<&Path>) -> Result<Option<Tokens>> {
+    let Some(path) = path else { return Ok(None) };
+    let (tokens, warning) = Tokens::read(path)?;
+    if let Some(warning) = warning {
+        to_stderr(&format!("warning: {warning}"));
+    }
+    Ok(Some(tokens))
 }

@@ -5,9 +5,10 @@ use std::time::Duration;
 use pbas::{Error, Result};
 use pbas_line::hub::Hub;
 use pbas_line::record::Record;
-use pbas_line::serve::http::{ListenOptions, TlsFiles, Tokens};
+use pbas_line::serve::http::{ListenOptions, TlsFiles};
 use pbas_line::serve::{self, Format, Limits, Options};
 
+use super::tokens;
 use crate::args::{LogFormat, Serve};
 use crate::output::{Printer, Status, to_stderr};
 use crate::progress::is_stop_wished;
@@ -22,16 +23,7 @@ pub fn run(args: &Serve, printer: Printer) -> Result<Status> {
         LogFormat::Json => Format::Json,
     };
     serve::init_log(format, printer == Printer::Quiet);
-    let tokens = match &args.tokens {
-        Some(path) => {
-            let (tokens, warning) = Tokens::read(path)?;
-            if let Some(warning) = warning {
-                to_stderr(&format!("warning: {warning}"));
-            }
-            Some(tokens)
-        }
-        None => None,
-    };
+    let tokens = tokens(args.tokens.as_deref())?;
     let tls = args.cert.clone().zip(args.key.clone()).map(|(cert, key)| TlsFiles { cert, key });
     if tokens.is_some() && tls.is_none() && !args.listen.ip().is_loopback() {
         to_stderr(

@@ -10,11 +10,12 @@ use pbas_line::judge::Judge;
 use pbas_line::record::Record;
 use pbas_line::record::retain::Retention;
 use pbas_line::serve::Limits;
-use pbas_line::serve::http::{ListenOptions, Tokens};
+use pbas_line::serve::http::ListenOptions;
 use pbas_line::watch::exec::Program;
 use pbas_line::watch::mqtt::{Broker, PASSWORD};
 use pbas_line::watch::{Page, Patience, Slot, Wanted, Watch as Watching, run as watch};
 
+use super::tokens;
 use crate::args::{MoveOf, Watch};
 use crate::output::{Printer, Status, data, to_stderr};
 use crate::progress::is_stop_wished;
@@ -59,16 +60,7 @@ pub fn run(args: &Watch, printer: Printer) -> Result<Status> {
 }
 
 fn page(args: &Watch, address: SocketAddr, hub: &Hub, model: &Slot) -> Result<Page> {
-    let tokens = match &args.tokens {
-        Some(path) => {
-            let (tokens, warning) = Tokens::read(path)?;
-            if let Some(warning) = warning {
-                to_stderr(&format!("warning: {warning}"));
-            }
-            Some(tokens)
-        }
-        None => None,
-    };
+    let tokens = tokens(args.tokens.as_deref())?;
     let listen = ListenOptions {
         address,
         tls: None,
