@@ -95,7 +95,7 @@ mod tests {
             [(near, 64), (spread, 64), (vec![0.0; 200 * dim], 0), (base.repeat(2), 5), (vec![1.0; dim], 0)]
         {
             let found = directions(&rows, dim);
-            assert!(found.len() / dim <= most && found.len() % dim == 0);
+            assert!(found.len() / dim <= most && found.len().is_multiple_of(dim));
             for (i, a) in found.chunks(dim).enumerate() {
                 for (j, b) in found.chunks(dim).enumerate() {
                     let along: f64 = a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();

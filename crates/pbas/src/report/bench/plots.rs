@@ -65,7 +65,7 @@ fn curve(title: &str, x: &str, y: &str, (right, top): (f64, f64), points: &[(f64
             .map_err(broken)?;
         root.present().map_err(broken)?;
     }
-    Ok(themed(&svg))
+    Ok(themed(&svg, title))
 }
 
 /// Scores of good and defective pictures, and the threshold.
@@ -103,7 +103,7 @@ fn histogram(result: &EvalResult) -> Result<String> {
         chart.draw_series(LineSeries::new(line, INK.0.stroke_width(2))).map_err(broken)?;
         root.present().map_err(broken)?;
     }
-    Ok(themed(&svg))
+    Ok(themed(&svg, &title))
 }
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
@@ -137,12 +137,12 @@ fn mesh(mesh: &mut Mesh<'_, '_, '_>, x: &str, y: &str) -> Result<()> {
         .map_err(broken)
 }
 
-/// The page's colours, and a size that follows the page.
-fn themed(svg: &str) -> String {
+/// The page's colours, a size that follows the page, and for who does not see it what is drawn. `title` is one of this module's, without markup.
+fn themed(svg: &str, title: &str) -> String {
     let themed =
         [INK, GRID, FIRST, SECOND].iter().fold(svg.to_owned(), |text, (_, hex, css)| text.replace(hex, css));
     let size = format!("width=\"{}\" height=\"{}\"", SIZE.0, SIZE.1);
-    themed.replacen(&size, "role=\"img\"", 1)
+    themed.replacen(&size, &format!("role=\"img\" aria-label=\"{title}\""), 1)
 }
 
 fn broken(e: impl std::fmt::Display) -> Error {
