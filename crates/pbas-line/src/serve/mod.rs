@@ -1,7 +1,7 @@
-//! A model over HTTP: the Open Inference Protocol v2 ([`oip`]), and a simple way beside it ([`predict`]).
+//! A model over HTTP: the Open Inference Protocol v2 (`oip`), and a simple way beside it (`predict`).
 //!
-//! Request -> [`http`] (who may ask, limits) -> a route -> [`queue`] -> [`work`] (decode, judge, record) -> answer. Models come from files and
-//! from a watched folder ([`folder`]) and are exchanged while requests run ([`registry`]).
+//! Request -> [`http`] (who may ask, limits) -> a route -> `queue` -> `work` (decode, judge, record) -> answer. Models come from files and
+//! from a watched folder ([`folder`]) and are exchanged while requests run (`registry`).
 
 pub mod folder;
 pub mod http;
