@@ -1,6 +1,7 @@
 //! The distances of a picture's patches, ready to run at one picture size.
 
 use pbas_nn::linalg::{Threads, vectorized};
+use rayon::prelude::*;
 
 use super::grid::{Blend, blends};
 use super::{CoarseGrid, Neighbours, PackedBank, may_look};
@@ -38,7 +39,7 @@ impl NeighbourRunner {
     /// An instruction set was asked for that this processor lacks.
     fn new(neighbours: &Neighbours, weight: f64, embedding: &PatchEmbedding) -> Result<Self> {
         let pack = |b: &super::Bank| Ok((b.scale.clone(), PackedBank::new(&b.rows, b.scale.mean.len())?));
-        let banks = neighbours.banks.iter().map(pack).collect::<Result<Vec<_>>>()?;
+        let banks = neighbours.banks.par_iter().with_max_len(1).map(pack).collect::<Result<Vec<_>>>()?;
         let factors = neighbours.deviations.iter().map(|d| (weight / d) as f32).collect();
         Ok(Self::laid_out(banks, factors, embedding))
     }

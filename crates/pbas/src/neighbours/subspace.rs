@@ -4,11 +4,15 @@ use pbas_nn::linalg::{Mat, Threads, gemm_into, vectorized};
 
 /// Directions, at most.
 const DIRECTIONS: usize = 64;
+/// Rows that the directions are taken from, at most.
+const SAMPLE: usize = 4 * DIRECTIONS;
 /// What is left of a direction after those before it are taken out, as a share of its length, below which it counts as spent.
 const SPENT: f32 = 1e-3;
+/// The same, below which rounding shows.
+const SHORT: f32 = 0.1;
 
 /// Orthonormal directions `[p, dim]`, `p` at most [`DIRECTIONS`] and at most half of `dim` and of the rows: one step of subspace iteration (Golub
-/// and Van Loan, *Matrix Computations*, section 8.2) on `rows^T rows`, from rows spread over the bank. Any orthonormal directions keep the search exact; these let it pass over
+/// and Van Loan, *Matrix Computations*, section 8.2) on `rows^T rows` of up to [`SAMPLE`] rows spread over the bank, from some of them. Any orthonormal directions keep the search exact; these let it pass over
 /// most rows.
 pub(super) fn directions(rows: &[f32], dim: usize) -> Vec<f32> {
     let count = rows.len() / dim;
@@ -16,13 +20,16 @@ pub(super) fn directions(rows: &[f32], dim: usize) -> Vec<f32> {
     if wanted == 0 {
         return Vec::new();
     }
-    let start: Vec<f32> =
-        (0..wanted).flat_map(|i| &rows[i * count / wanted * dim..][..dim]).copied().collect();
-    // [wanted, count], then [wanted, dim].
-    let (mut along, mut turned) = (vec![0.0; wanted * count], vec![0.0; wanted * dim]);
-    let (start, all) = (Mat::new(&start, wanted, dim), Mat::new(rows, count, dim));
-    gemm_into(&mut along, start, all.t(), false, Threads::One);
-    gemm_into(&mut turned, Mat::new(&along, wanted, count), all, false, Threads::One);
+    let spread = |n: usize| -> Vec<f32> {
+        (0..n).flat_map(|i| &rows[i * count / n * dim..][..dim]).copied().collect()
+    };
+    let (start, sample) = (spread(wanted), count.min(SAMPLE));
+    let some = spread(sample);
+    // [wanted, sample], then [wanted, dim].
+    let (mut along, mut turned) = (vec![0.0; wanted * sample], vec![0.0; wanted * dim]);
+    let (start, some) = (Mat::new(&start, wanted, dim), Mat::new(&some, sample, dim));
+    gemm_into(&mut along, start, some.t(), false, Threads::One);
+    gemm_into(&mut turned, Mat::new(&along, wanted, sample), some, false, Threads::One);
     vectorized(|| orthonormal(turned, dim))
 }
 
@@ -39,26 +46,30 @@ fn orthonormal(mut rows: Vec<f32>, dim: usize) -> Vec<f32> {
             continue;
         }
         row.iter_mut().for_each(|v| *v /= length);
-        for _ in 0..2 {
-            for direction in before.chunks_exact(dim) {
-                let along = product(direction, row);
-                row.iter_mut().zip(direction).for_each(|(r, d)| *r -= along * d);
-            }
-        }
+        take_out(before, row);
+        take_out(before, row);
         let left = product(row, row).sqrt();
         if left < SPENT {
             continue;
         }
         row.iter_mut().for_each(|v| *v /= left);
-        // What rounding left in a short rest weighs more once it is long.
-        for direction in before.chunks_exact(dim) {
-            let along = product(direction, row);
-            row.iter_mut().zip(direction).for_each(|(r, d)| *r -= along * d);
+        if left < SHORT {
+            // What rounding left of the directions weighs more once the row is long again.
+            take_out(before, row);
         }
         kept += 1;
     }
     rows.truncate(kept * dim);
     rows
+}
+
+/// Takes the part along each of some directions out of a row.
+#[inline(always)]
+fn take_out(directions: &[f32], row: &mut [f32]) {
+    for direction in directions.chunks_exact(row.len()) {
+        let along = product(direction, row);
+        row.iter_mut().zip(direction).for_each(|(r, d)| *r -= along * d);
+    }
 }
 
 /// Dot product in sixteen running sums, so that it vectorizes.
