@@ -4,10 +4,13 @@ mod common;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use common::{command, folder, model, pbas};
+use jiff::{SignedDuration, Timestamp};
+use pbas_line::record::{Filter, NewPart, Record};
 
 #[test]
 fn what_cannot_be_served_is_refused() {
@@ -42,8 +45,10 @@ fn it_listens_answers_and_ends_well_on_sigterm() {
     let tokens = dir.path().join("tokens");
     fs::write(&tokens, "read rrrrrrrrrrrrrrrrrrrr\n").unwrap();
     let record = dir.path().join("line.sqlite");
-    let args =
-        ["serve", &model().display().to_string(), "--listen", "127.0.0.1:0", "--log", "json", "--tokens"];
+    add_part_of(&record, 100);
+    add_part_of(&record, 10);
+    let model = model().display().to_string();
+    let args = ["serve", &model, "--listen", "127.0.0.1:0", "--keep", "90d", "--log", "json", "--tokens"];
     let args: Vec<String> = args
         .map(str::to_owned)
         .into_iter()
@@ -94,5 +99,22 @@ fn it_listens_answers_and_ends_well_on_sigterm() {
     assert_eq!((&requests[0]["status"], &requests[0]["model"]), (&200.into(), &"washers".into()));
     assert_eq!((&requests[1]["status"], &requests[1]["kind"]), (&422.into(), &"picture".into()));
     assert!(log.iter().all(|l| !l.contains("secret-name") && !l.contains("rrrr")), "{log:?}");
-    assert!(record.exists());
+    let left = Record::open_to_read(&record).unwrap();
+    let names: Vec<String> = left.parts(&Filter::default()).unwrap().into_iter().map(|p| p.name).collect();
+    assert_eq!(names[0], "10 days old.png", "what is older than --keep is gone: {names:?}");
+    assert_eq!((names.len(), left.verify().unwrap().faults.len()), (3, 0), "{names:?}");
+}
+
+/// Puts a part that was judged so many days ago into a record.
+fn add_part_of(record: &Path, days: i64) {
+    let part = NewPart {
+        time: Timestamp::now() - SignedDuration::from_hours(24 * days),
+        name: format!("{days} days old.png"),
+        size: 1,
+        sha256: "00".repeat(32),
+        model: "washers".to_owned(),
+        model_digest: "11".repeat(32),
+        outcome: Err("not a picture".to_owned()),
+    };
+    Record::open(record).unwrap().add(&part).unwrap();
 }

@@ -3,6 +3,9 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use jiff::SignedDuration;
+
+use super::history::parse_age;
 use super::parse_bytes;
 
 /// `pbas serve`.
@@ -20,6 +23,12 @@ pub struct Serve {
     /// Keep every verdict in this file [default: the latest ones, in memory]
     #[arg(long, value_name = "FILE")]
     pub db: Option<PathBuf>,
+    /// Remove parts from the record that are older, unless they are under review (rejected, and not yet found good or a defect)
+    #[arg(long, value_name = "TIME", value_parser = parse_age, requires = "db")]
+    pub keep: Option<SignedDuration>,
+    /// Beyond this size remove the oldest thumbnails and maps from the record, then the oldest parts; never what is under review
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes, requires = "db")]
+    pub max_size: Option<u64>,
     /// File of tokens, lines of `read TOKEN` or `admin TOKEN`; requests then need one
     #[arg(long, value_name = "FILE")]
     pub tokens: Option<PathBuf>,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use pbas::{Error, Result};
 use pbas_line::hub::Hub;
 use pbas_line::record::Record;
+use pbas_line::record::retain::Retention;
 use pbas_line::serve::http::{ListenOptions, TlsFiles};
 use pbas_line::serve::{self, Format, Limits, Options};
 
@@ -38,6 +39,7 @@ pub fn run(args: &Serve, printer: Printer) -> Result<Status> {
         models: args.files.clone(),
         folder: args.models.clone(),
         hub: Hub::new(record),
+        retention: Retention { keep: args.keep, max_size: args.max_size },
         listen: ListenOptions {
             address: args.listen,
             tls,

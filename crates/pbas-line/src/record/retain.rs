@@ -3,6 +3,8 @@
 //! Never removed is what is *under review*, that is, rejected and not yet found good or a defect by a person (no review, one that was
 //! withdrawn, or skipped), and what has an action that is still to be done, such as a message that the broker has not taken yet.
 
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp};
 use pbas::Result;
 use rusqlite::types::Value;
@@ -12,6 +14,8 @@ use serde::Serialize;
 use super::Record;
 use super::chain::{CUTS, Chain, FIRST, PARTS, REVIEWS};
 
+/// Between two rounds of it.
+pub const EVERY: Duration = Duration::from_secs(60);
 /// Rows that are removed in one transaction: a writer waits no longer.
 const AT_ONCE: i64 = 1_000;
 
@@ -40,6 +44,17 @@ pub struct Retained {
     pub bytes: u64,
     /// The record is still larger than it may be: what is left is under review or has actions to be done.
     pub over: bool,
+}
+
+impl Retained {
+    /// That there is more than there may be, and why.
+    #[must_use]
+    pub fn over_text(&self) -> String {
+        format!(
+            "the record has {} bytes, more than --max-size: what is left waits for a review or for a broker",
+            self.bytes
+        )
+    }
 }
 
 impl Record {

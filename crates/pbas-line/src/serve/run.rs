@@ -1,10 +1,12 @@
 //! The server from its start to its end.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use jiff::Timestamp;
+use pbas::error::chain;
 use pbas::{Error, ErrorKind, Result};
 
 use super::folder::Folder;
@@ -12,6 +14,8 @@ use super::http::{ListenOptions, Listener, Observer, Seen};
 use super::{State, router};
 use crate::hub::Hub;
 use crate::judge::Judge;
+use crate::record::Record;
+use crate::record::retain::{EVERY, Retention};
 
 /// Threads that talk to clients. Judging has its own.
 const TALKERS: usize = 2;
@@ -26,6 +30,8 @@ pub struct Options {
     pub folder: Option<PathBuf>,
     /// Where verdicts go.
     pub hub: Hub,
+    /// What the record may hold; looked at now and then.
+    pub retention: Retention,
     /// Where and how to listen; its observer is replaced by the server's own.
     pub listen: ListenOptions,
 }
@@ -35,7 +41,7 @@ pub struct Options {
 /// # Errors
 /// A model that cannot be loaded, two models of one name, no model at all, an address that cannot be listened on.
 pub fn run(options: Options, ready: impl FnOnce(&str), stop: impl Fn() -> bool) -> Result<()> {
-    let Options { models, folder, hub, mut listen } = options;
+    let Options { models, folder, hub, retention, mut listen } = options;
     let models = load(&models)?;
     let has_models = !models.is_empty();
     let state = State::new(models, hub, listen.limits.clone())?;
@@ -55,6 +61,10 @@ pub fn run(options: Options, ready: impl FnOnce(&str), stop: impl Fn() -> bool) 
         }
         None => None,
     };
+    let (retain, retained) = mpsc::channel::<()>();
+    let record = state.hub().record().clone();
+    let keeper = std::thread::Builder::new().name("retention".to_owned());
+    let keeper = keeper.spawn(move || keep(&record, &retention, &retained)).map_err(threads)?;
     let metrics = state.metrics().clone();
     let observer: Observer = Arc::new(move |seen: &Seen| {
         metrics.request(&seen.route, seen.status, seen.seconds);
@@ -87,10 +97,32 @@ pub fn run(options: Options, ready: impl FnOnce(&str), stop: impl Fn() -> bool) 
         state.join();
         tracing::info!("stopped");
     }
-    if watcher.is_some_and(|w| w.join().is_err()) {
-        tracing::error!("the thread that watches the models ended by a fault of the program");
+    drop(retain);
+    if watcher.is_some_and(|w| w.join().is_err()) || keeper.join().is_err() {
+        tracing::error!("a thread that looks after models or record ended by a fault of the program");
     }
     served
+}
+
+/// Keeps the record within its limits until nobody holds the other end. What goes wrong is logged and tried again.
+fn keep(record: &Record, retention: &Retention, ended: &mpsc::Receiver<()>) {
+    if *retention == Retention::default() {
+        return;
+    }
+    let mut told = false;
+    loop {
+        match record.retain(retention, Timestamp::now()) {
+            Ok(done) if done.over && !told => {
+                tracing::warn!("{}", done.over_text());
+                told = true;
+            }
+            Ok(done) => told &= done.over,
+            Err(e) => tracing::error!(error = chain(&e), "the record could not be kept within its limits"),
+        }
+        if ended.recv_timeout(EVERY) != Err(mpsc::RecvTimeoutError::Timeout) {
+            return;
+        }
+    }
 }
 
 fn load(paths: &[PathBuf]) -> Result<Vec<Judge>> {

@@ -23,15 +23,13 @@ use super::take::{Extras, Outcome, take};
 use super::{Say, Watch};
 use crate::judge::{Judge, hex};
 use crate::record::ledger::{Added, Kind, Taken};
-use crate::record::retain::Retention;
+use crate::record::retain::{EVERY, Retention};
 use crate::record::{Filter, Record};
 
 /// Pictures that are judged between two looks.
 const AT_ONCE: usize = 256;
 /// Events of one change come together.
 const TOGETHER: Duration = Duration::from_millis(20);
-/// Between two rounds of retention.
-const RETAIN: Duration = Duration::from_secs(60);
 /// Between two tries of what failed.
 const AGAIN: Duration = Duration::from_secs(10);
 /// A clock that goes back by more, in microseconds, is spoken of.
@@ -172,7 +170,7 @@ impl Line {
                 }
                 Err(e) => return Err(e),
             }
-            if retained.is_none_or(|at| at.elapsed() >= RETAIN) {
+            if retained.is_none_or(|at| at.elapsed() >= EVERY) {
                 self.retain();
                 retained = Some(Instant::now());
             }
@@ -281,10 +279,7 @@ impl Line {
         match done {
             Ok(done) if done.over => {
                 if !std::mem::replace(&mut self.told_over, true) {
-                    (self.say)(&format!(
-                        "the record has {} bytes, more than --max-size: what is left waits for a review or for a broker",
-                        done.bytes
-                    ));
+                    (self.say)(&done.over_text());
                 }
             }
             Ok(_) => self.told_over = false,
