@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
-use pbas::backbone::{Backbone, Imported, Store, WeightFormat, check_name, known};
+use pbas::backbone::{Backbone, Imported, Store, WeightFormat, check_name, hex, known};
 use pbas::train::observer::Observer;
 use pbas::{Error, ErrorKind, Result};
 use sha2::{Digest, Sha256};
@@ -209,7 +209,7 @@ fn digest_of(path: &Path) -> Result<String> {
     let (mut digest, mut block) = (Sha256::new(), vec![0; 1 << 20]);
     loop {
         match file.read(&mut block).map_err(io)? {
-            0 => return Ok(digest.finalize().iter().map(|b| format!("{b:02x}")).collect()),
+            0 => return Ok(hex(&digest.finalize())),
             n => digest.update(&block[..n]),
         }
     }

@@ -2,12 +2,11 @@
 //! made only where chance hardly explains them, for all that was compared together.
 
 use pbas::score::Region;
+use pbas::statistics::SURPRISING;
 use serde::Serialize;
 
 use crate::record::{Part, Said};
 
-/// What is to be called more than chance has to be less probable than this.
-const SURPRISING: f64 = 0.01;
 /// Of a Gaussian's values this many deviations around the mean hold 95 %.
 const Z: f64 = 1.96;
 /// Hours of a day are told in pieces of so many.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+pub use pbas::backbone::hex;
 use pbas::detector::{Detector, Prediction, Scratch};
 use pbas::image::{Rgb8, decode_rgb};
 use pbas::report::heatmap::ColourScale;
@@ -93,25 +94,14 @@ impl Judge {
         ColourScale::of_model(self.detector.model())
     }
 
-    /// A small JPEG of the picture, its longest side at most [`THUMBNAIL`].
+    /// A small JPEG of the picture, its longest side at most [`THUMBNAIL`], and of its size the map as a grey PNG: 0 at the low end of
+    /// [`Judge::scale`], 255 at the high one.
     ///
     /// # Errors
     /// None in practice.
-    pub fn thumbnail(&self, judged: &Judged) -> Result<Vec<u8>> {
-        still::jpeg(&still::thumbnail(&judged.picture, THUMBNAIL), QUALITY)
+    pub fn small_pictures(&self, judged: &Judged) -> Result<(Vec<u8>, Vec<u8>)> {
+        let small = still::thumbnail(&judged.picture, THUMBNAIL);
+        let map = still::grey_map(&judged.prediction, self.scale(), (small.width, small.height))?;
+        Ok((still::jpeg(&small, QUALITY)?, map))
     }
-
-    /// The map as a grey PNG of the thumbnail's size: 0 at the low end of [`Judge::scale`], 255 at the high one.
-    ///
-    /// # Errors
-    /// None in practice.
-    pub fn grey_map(&self, judged: &Judged) -> Result<Vec<u8>> {
-        still::grey_map(&judged.picture, &judged.prediction, self.scale(), THUMBNAIL)
-    }
-}
-
-/// Bytes in hexadecimal, lower case.
-#[must_use]
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

@@ -12,6 +12,7 @@ use pbas::calibrate::{Calibration, Promise};
 use pbas::detector::Verdict;
 use pbas::recalibrate::FEWEST;
 use pbas::settings::Scoring;
+use pbas::train::SHORT_DIGEST;
 use pbas::{Error, Result};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -21,8 +22,6 @@ use crate::record::{Part, Review, Said};
 
 /// Parts named in a list of those whose verdict would change.
 const NAMED: usize = 60;
-/// Hexadecimal digits by which a model remembers the pictures that it was trained on.
-const SHORT: usize = 16;
 
 /// Good parts out of a stretch of the record.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -107,7 +106,7 @@ impl Sample {
                 }
                 Use::Accepted | Use::GoodAfterAll => {}
             }
-            let short: String = part.sha256.chars().take(SHORT).collect();
+            let short: String = part.sha256.chars().take(SHORT_DIGEST).collect();
             if trained_on.binary_search(&short).is_ok() {
                 sample.trained_on += 1;
             } else if !digests.insert(part.sha256.as_str()) {

@@ -75,7 +75,7 @@ pub mod report;
 pub mod roi;
 pub mod score;
 pub mod settings;
-mod statistics;
+pub mod statistics;
 pub mod train;
 pub mod view;
 pub mod words;

@@ -14,8 +14,14 @@ const MAD_TO_DEVIATION: f64 = 1.4826;
 pub fn quantile(values: &[f64], share: f64) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);
-    let at = share.clamp(0.0, 1.0) * sorted.len().checked_sub(1)? as f64;
-    let (low, high) = (sorted[at.floor() as usize], sorted[at.ceil() as usize]);
+    quantile_of_ascending(&sorted, share)
+}
+
+/// As [`quantile`], of values that ascend.
+#[must_use]
+pub fn quantile_of_ascending(ascending: &[f64], share: f64) -> Option<f64> {
+    let at = share.clamp(0.0, 1.0) * ascending.len().checked_sub(1)? as f64;
+    let (low, high) = (ascending[at.floor() as usize], ascending[at.ceil() as usize]);
     Some(low + (high - low) * at.fract())
 }
 

@@ -10,14 +10,13 @@
 
 pub mod martingale;
 mod ranks;
-mod spread;
 
+use pbas::statistics::{Robust, quantile_of_ascending};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 pub use martingale::{Direction, Martingale};
 pub use ranks::Ranks;
-use spread::{quantile, robust, sorted};
 
 /// Bound on the chance of ever a false alarm, for one model file.
 pub const ALPHA: f64 = 0.01;
@@ -261,10 +260,8 @@ impl Drift {
     /// Of the latest `recent` accepted parts the `most` that lie farthest from the reference, farthest first.
     #[must_use]
     pub fn moved(&self, recent: usize, most: usize) -> Vec<Moved> {
-        let Some((median, deviation)) = robust(&self.reference_values(), LEAST_DEVIATION) else {
-            return Vec::new();
-        };
-        let moved = |p: &Seen| Moved { id: p.id, value: p.value, deviations: (p.value - median) / deviation };
+        let Some(usual) = Robust::of(&self.reference_values(), LEAST_DEVIATION) else { return Vec::new() };
+        let moved = |p: &Seen| Moved { id: p.id, value: p.value, deviations: usual.above(p.value) };
         let mut all: Vec<Moved> = self.accepted().rev().take(recent).map(moved).collect();
         all.sort_by(|a, b| b.deviations.abs().total_cmp(&a.deviations.abs()).then(b.id.cmp(&a.id)));
         all.truncate(most);
@@ -273,8 +270,9 @@ impl Drift {
 }
 
 fn quantiles(values: &[f64]) -> Vec<f64> {
-    let ascending = sorted(values);
-    SHARES.iter().filter_map(|&share| quantile(&ascending, share)).collect()
+    let mut ascending = values.to_vec();
+    ascending.sort_unstable_by(f64::total_cmp);
+    SHARES.iter().filter_map(|&share| quantile_of_ascending(&ascending, share)).collect()
 }
 
 #[cfg(test)]

@@ -52,12 +52,13 @@ pub(super) async fn attempt(
         let _turn = turn;
         let start = Instant::now();
         let judged = judge.judge(&body, "the picture", &mut Scratch::default(), Threads::One)?;
+        let (thumbnail, map) = judge.small_pictures(&judged)?;
         let tried = Tried {
             judged: verdict::Judged::new(std::path::Path::new(""), &judged.prediction),
             model: judge.name.clone(),
             decode_ms: judged.decode_ms,
-            thumbnail: STANDARD.encode(judge.thumbnail(&judged)?),
-            map: STANDARD.encode(judge.grey_map(&judged)?),
+            thumbnail: STANDARD.encode(thumbnail),
+            map: STANDARD.encode(map),
             recorded: false,
         };
         tracing::info!(model = judge.name, ms = start.elapsed().as_secs_f64() * 1e3, "a picture was tried");

@@ -72,7 +72,7 @@ pub struct Said {
     /// Small JPEG of the picture.
     #[serde(skip)]
     pub thumbnail: Option<Vec<u8>>,
-    /// Grey PNG of the map, of the thumbnail's size ([`Judge::grey_map`]).
+    /// Grey PNG of the map, of the thumbnail's size ([`Judge::small_pictures`]).
     #[serde(skip)]
     pub map: Option<Vec<u8>>,
 }
@@ -84,6 +84,7 @@ impl Said {
     /// None in practice.
     pub fn of(judge: &Judge, judged: &Judged, pictures: bool) -> Result<Self> {
         let p = &judged.prediction;
+        let (thumbnail, map) = pictures.then(|| judge.small_pictures(judged)).transpose()?.unzip();
         Ok(Self {
             image_score: p.image_score,
             threshold: p.threshold,
@@ -96,8 +97,8 @@ impl Said {
             regions: p.regions.clone(),
             decode_ms: judged.decode_ms,
             judge_ms: p.milliseconds,
-            thumbnail: pictures.then(|| judge.thumbnail(judged)).transpose()?,
-            map: pictures.then(|| judge.grey_map(judged)).transpose()?,
+            thumbnail,
+            map,
         })
     }
 }

@@ -12,7 +12,6 @@ use pbas::error::chain;
 use pbas::image::{DecodeOptions, Rgb8, decode_rgb};
 use pbas::preprocess::map_to_original;
 use pbas::report::heatmap::{HeatmapLabel, render_region};
-use pbas::report::still;
 use pbas::report::verdict::Judged;
 use pbas::score::ScoreMap;
 use sha2::{Digest, Sha256};
@@ -150,7 +149,7 @@ impl Desk {
         };
         let roi = job.judge.detector().model().settings.roi.as_ref();
         let drawn = render_region(&judged.picture, &map, None, roi, job.judge.scale(), &label);
-        let png = still::png(&drawn)?;
+        let png = drawn.png()?;
         self.metrics.stage(Stage::Draw, start.elapsed().as_secs_f64());
         Ok(png)
     }

@@ -7,7 +7,6 @@ use std::sync::OnceLock;
 use pbas::backbone::Backbone;
 use pbas::demo::{DemoKind, render};
 use pbas::preprocess::InputSize;
-use pbas::report::still;
 use pbas::settings::{Batch, Length, Preset, Settings, Sizes};
 use pbas::train::{TrainJob, observer::Silent, train};
 
@@ -48,5 +47,5 @@ pub fn model() -> &'static Path {
 
 /// A picture file of a washer.
 pub fn picture(kind: DemoKind, seed: u64) -> Vec<u8> {
-    still::png(&render(kind, seed).picture).unwrap()
+    render(kind, seed).picture.png().unwrap()
 }

@@ -15,7 +15,7 @@ pub use decode::{decode_rgb, dimensions, read_mask, read_rgb, read_rgb_and_bytes
 use std::io::Cursor;
 use std::path::Path;
 
-use image::ImageEncoder;
+use image::{ExtendedColorType, ImageEncoder};
 
 use crate::{Error, Result};
 
@@ -69,23 +69,23 @@ pub fn is_picture_path(path: &Path) -> bool {
 }
 
 impl Rgb8 {
+    /// The picture as an 8-bit RGB PNG.
+    ///
+    /// # Errors
+    /// `Caller` where the bytes do not fit the size or the picture has no pixels; `Limits` where PNG has no room for its size.
+    pub fn png(&self) -> Result<Vec<u8>> {
+        self.check()?;
+        encode_png(&self.data, self.width, self.height, ExtendedColorType::Rgb8)
+    }
+
     /// Writes the picture as an 8-bit RGB PNG, over whatever file is there.
     ///
     /// # Errors
-    /// `Caller` where the bytes do not fit the size or the picture has no pixels; `Io`, naming the path, where the
-    /// file cannot be written.
+    /// As [`Rgb8::png`]; `Io`, naming the path, where the file cannot be written.
     pub fn write_png(&self, path: &Path) -> Result<()> {
-        self.check()?;
-        let too_large =
-            |_| Error::limits(format!("cannot write {} x {} pixels as PNG", self.width, self.height));
-        let (width, height) =
-            (u32::try_from(self.width).map_err(too_large)?, u32::try_from(self.height).map_err(too_large)?);
         // Encoded in memory first, so that only the operating system can fail while the file is open.
-        let mut bytes = Cursor::new(Vec::new());
-        image::codecs::png::PngEncoder::new(&mut bytes)
-            .write_image(&self.data, width, height, image::ExtendedColorType::Rgb8)
-            .map_err(|e| Error::caller(format!("cannot encode `{}`", path.display())).with_source(e))?;
-        std::fs::write(path, bytes.into_inner()).map_err(|e| Error::io("cannot write", path, e))
+        let bytes = self.png().map_err(|e| e.context(format!("cannot encode `{}`", path.display())))?;
+        std::fs::write(path, bytes).map_err(|e| Error::io("cannot write", path, e))
     }
 
     /// That there are pixels, and as many bytes as the size says.
@@ -99,6 +99,26 @@ impl DefectMask {
     pub(crate) fn check(&self) -> Result<()> {
         check_samples("mask", self.width, self.height, 1, self.data.len())
     }
+}
+
+/// PNG of samples whose number fits the size.
+///
+/// # Errors
+/// `Limits` where PNG has no room for the size.
+pub(crate) fn encode_png(
+    data: &[u8],
+    width: usize,
+    height: usize,
+    colour: ExtendedColorType,
+) -> Result<Vec<u8>> {
+    let side = |n: usize| {
+        u32::try_from(n).map_err(|_| Error::limits(format!("cannot write {width} x {height} pixels as PNG")))
+    };
+    let mut bytes = Cursor::new(Vec::new());
+    image::codecs::png::PngEncoder::new(&mut bytes)
+        .write_image(data, side(width)?, side(height)?, colour)
+        .map_err(|e| Error::caller("cannot encode a picture as PNG").with_source(e))?;
+    Ok(bytes.into_inner())
 }
 
 fn check_samples(what: &str, width: usize, height: usize, channels: usize, found: usize) -> Result<()> {

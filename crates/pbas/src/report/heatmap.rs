@@ -11,7 +11,7 @@ use crate::score::ScoreMap;
 use crate::settings::Scoring;
 use crate::{Error, Result};
 use std::fs;
-use std::io::BufWriter;
+use std::io::Write;
 use std::path::Path;
 
 const BACKGROUND: [u8; 3] = [24, 24, 28];
@@ -172,6 +172,9 @@ fn paste(canvas: &mut Rgb8, panel: &Rgb8, left: usize, top: usize) {
 /// The picture's size and length disagree; the operating system refuses. The message names `path`.
 pub fn write_png(path: &Path, picture: &Rgb8) -> Result<()> {
     let cannot = |e: std::io::Error| Error::io("cannot write picture", path, e);
+    // Encoded in memory first: what fails from here on is the operating system.
+    let bytes =
+        picture.png().map_err(|e| e.context(format!("cannot encode picture `{}`", path.display())))?;
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(cannot)?;
     let mut builder = tempfile::Builder::new();
@@ -182,29 +185,9 @@ pub fn write_png(path: &Path, picture: &Rgb8) -> Result<()> {
         use std::os::unix::fs::PermissionsExt;
         builder.permissions(fs::Permissions::from_mode(0o666));
     }
-    let file = builder.tempfile_in(folder).map_err(cannot)?;
-    encode(BufWriter::new(file.as_file()), picture).map_err(|e| match e {
-        image::ImageError::IoError(e) => cannot(e),
-        e => Error::caller(format!("cannot encode picture `{}`", path.display())).with_source(e),
-    })?;
+    let mut file = builder.tempfile_in(folder).map_err(cannot)?;
+    file.write_all(&bytes).map_err(cannot)?;
     file.persist(path).map(drop).map_err(|e| cannot(e.error))
-}
-
-fn encode(mut writer: BufWriter<&fs::File>, picture: &Rgb8) -> image::ImageResult<()> {
-    use image::error::{ParameterError, ParameterErrorKind};
-    use image::{ExtendedColorType, ImageEncoder, ImageError};
-    let wrong = || ImageError::Parameter(ParameterError::from_kind(ParameterErrorKind::DimensionMismatch));
-    let length = picture.width.checked_mul(picture.height).and_then(|n| n.checked_mul(3));
-    if length != Some(picture.data.len()) || picture.data.is_empty() {
-        return Err(wrong());
-    }
-    let (Ok(width), Ok(height)) = (u32::try_from(picture.width), u32::try_from(picture.height)) else {
-        return Err(wrong());
-    };
-    let encoder = image::codecs::png::PngEncoder::new(&mut writer);
-    encoder.write_image(&picture.data, width, height, ExtendedColorType::Rgb8)?;
-    // Dropping the buffer would swallow the error of a full disk.
-    std::io::Write::flush(&mut writer).map_err(ImageError::IoError)
 }
 
 #[cfg(test)]

@@ -241,10 +241,13 @@ fn picture_digests(digests: &[[u8; 32]]) -> Vec<String> {
     short
 }
 
+/// Hexadecimal digits of a picture's SHA-256 by which it is known again.
+pub const SHORT_DIGEST: usize = 16;
+
 /// How a picture is known again ([`Provenance::picture_digests`]).
 #[must_use]
 pub fn short_digest(sha256: &[u8]) -> String {
-    hex(&sha256[..8.min(sha256.len())])
+    hex(&sha256[..(SHORT_DIGEST / 2).min(sha256.len())])
 }
 
 /// Identifies a run: a checkpoint of another one is not resumed.
