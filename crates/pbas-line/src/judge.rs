@@ -6,7 +6,7 @@ use std::time::Instant;
 pub use pbas::backbone::hex;
 use pbas::detector::{Detector, Prediction, Scratch};
 use pbas::image::{Rgb8, decode_rgb};
-use pbas::report::heatmap::ColourScale;
+use pbas::report::heatmap::{ColourScale, of_prediction};
 use pbas::report::still;
 use pbas::{Error, Result, Threads, model_file};
 use sha2::{Digest, Sha256};
@@ -92,6 +92,15 @@ impl Judge {
     #[must_use]
     pub fn scale(&self) -> ColourScale {
         ColourScale::of_model(self.detector.model())
+    }
+
+    /// Picture and map side by side, as `pbas predict --heatmaps` draws them.
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn heatmap(&self, judged: &Judged, name: &str) -> Result<Rgb8> {
+        let roi = self.detector.model().settings.roi.as_ref();
+        of_prediction(&judged.picture, &judged.prediction, None, (roi, self.scale()), name)
     }
 
     /// A small JPEG of the picture, its longest side at most [`THUMBNAIL`], and of its size the map as a grey PNG: 0 at the low end of

@@ -10,8 +10,6 @@ use pbas::Threads;
 use pbas::detector::{Scratch, Verdict};
 use pbas::error::chain;
 use pbas::image::{DecodeOptions, Rgb8, decode_rgb};
-use pbas::preprocess::map_to_original;
-use pbas::report::heatmap::{HeatmapLabel, render_region};
 use pbas::report::verdict::Judged;
 use pbas::score::ScoreMap;
 use sha2::{Digest, Sha256};
@@ -22,9 +20,6 @@ use super::refusal::Refusal;
 use crate::hub::Hub;
 use crate::judge::{self, Judge, hex};
 use crate::record::{NewPart, Said};
-
-/// The longest side of a map in a heatmap; its panels are not larger.
-const LONGEST_SIDE: usize = 640;
 
 /// A picture as it came.
 #[derive(Debug)]
@@ -138,18 +133,7 @@ impl Desk {
 
     fn draw(&self, job: &Job, judged: &judge::Judged) -> pbas::Result<Vec<u8>> {
         let start = Instant::now();
-        let p = &judged.prediction;
-        let (width, height) = limited(p.width, p.height);
-        let map = map_to_original(&p.map, &p.placement, width, height)?;
-        let label = HeatmapLabel {
-            name: job.name.clone(),
-            image_score: p.image_score as f32,
-            threshold: p.threshold as f32,
-            anomalous: p.verdict == Verdict::Anomalous,
-        };
-        let roi = job.judge.detector().model().settings.roi.as_ref();
-        let drawn = render_region(&judged.picture, &map, None, roi, job.judge.scale(), &label);
-        let png = drawn.png()?;
+        let png = job.judge.heatmap(judged, &job.name)?.png()?;
         self.metrics.stage(Stage::Draw, start.elapsed().as_secs_f64());
         Ok(png)
     }
@@ -182,14 +166,4 @@ impl Desk {
             }
         }
     }
-}
-
-/// A size of the same proportions whose longer side is at most [`LONGEST_SIDE`].
-fn limited(width: usize, height: usize) -> (usize, usize) {
-    let longest = width.max(height);
-    if longest <= LONGEST_SIDE {
-        return (width, height);
-    }
-    let side = |s: usize| (s * LONGEST_SIDE).div_ceil(longest).max(1);
-    (side(width), side(height))
 }

@@ -11,7 +11,6 @@ use pbas::image::Rgb8;
 use pbas::{Error, Result, Threads};
 use sha2::{Digest, Sha256};
 
-use super::heatmap;
 use super::scan::{Candidate, state};
 use crate::judge::{Judge, hex};
 use crate::record::{NewPart, Said};
@@ -60,7 +59,7 @@ pub fn take(
     let judged = read.and_then(|bytes| {
         part.sha256 = hex(&Sha256::digest(&bytes));
         let judged = judge.judge(&bytes, &shown, scratch, threads)?;
-        let drawn = extras.heatmap.then(|| heatmap::draw(judge, &judged, &shown)).transpose()?;
+        let drawn = extras.heatmap.then(|| judge.heatmap(&judged, &shown)).transpose()?;
         Ok((Said::of(judge, &judged, extras.pictures)?, drawn))
     });
     match judged {

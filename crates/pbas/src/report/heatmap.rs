@@ -4,8 +4,9 @@
 use super::label::{CHARACTER, clip, draw_text, number, put};
 use super::panel;
 pub use super::paths::file_name;
-use crate::detector::Model;
+use crate::detector::{Model, Prediction, Verdict};
 use crate::image::{DefectMask, Rgb8};
+use crate::preprocess::map_to_original;
 use crate::roi::Roi;
 use crate::score::ScoreMap;
 use crate::settings::Scoring;
@@ -129,6 +130,38 @@ pub fn render_region(
     canvas
 }
 
+/// Draws what a model says of a picture: [`render_region`] of a prediction.
+///
+/// # Errors
+/// A map that does not fit its placement.
+pub fn of_prediction(
+    picture: &Rgb8,
+    prediction: &Prediction,
+    mask: Option<&DefectMask>,
+    (roi, scale): (Option<&Roi>, ColourScale),
+    name: &str,
+) -> Result<Rgb8> {
+    let (width, height) = limited(prediction.width, prediction.height);
+    let map = map_to_original(&prediction.map, &prediction.placement, width, height)?;
+    let label = HeatmapLabel {
+        name: name.to_owned(),
+        image_score: prediction.image_score as f32,
+        threshold: prediction.threshold as f32,
+        anomalous: prediction.verdict == Verdict::Anomalous,
+    };
+    Ok(render_region(picture, &map, mask, roi, scale, &label))
+}
+
+/// A size of the same proportions whose longer side is at most that of a panel: no more of the map is seen.
+fn limited(width: usize, height: usize) -> (usize, usize) {
+    let longest = width.max(height);
+    if longest <= panel::LONGEST {
+        return (width, height);
+    }
+    let side = |s: usize| (s * panel::LONGEST).div_ceil(longest).max(1);
+    (side(width), side(height))
+}
+
 fn draw_header(canvas: &mut Rgb8, label: &HeatmapLabel) {
     let room = (canvas.width - 2 * GAP) / CHARACTER;
     draw_text(canvas, GAP, GAP, &clip(&label.name, room), TEXT);
@@ -193,6 +226,14 @@ pub fn write_png(path: &Path, picture: &Rgb8) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn size_is_bounded() {
+        assert_eq!(limited(320, 200), (320, 200));
+        assert_eq!(limited(1280, 640), (640, 320));
+        assert_eq!(limited(20, 4000), (4, 640));
+        assert_eq!(limited(1, 100_000), (1, 640));
+    }
 
     #[test]
     fn the_scale_follows_the_model() {
