@@ -1,9 +1,12 @@
 //! The API as an OpenAPI document. It is made of what stands at the routes; shapes that are another crate's are described here.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::extract::State as With;
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, OpenApi, ToSchema};
 
 use super::refusal::{ErrorBody, Refusal};
@@ -115,94 +118,64 @@ pub struct Upload {
     image: Vec<u8>,
 }
 
+/// Answers by status.
+type Answers = BTreeMap<String, RefOr<Response>>;
+
+/// Refusals by status, and what they mean.
+type Refusals = [(&'static str, &'static str)];
+
+const OF_ANY: &Refusals = &[
+    ("400", "The request is malformed."),
+    ("401", "No known token."),
+    ("403", "The token may not do this, or the request comes from a page elsewhere."),
+    ("405", "Not this method."),
+    ("408", "Slower than the limits allow."),
+    ("413", "A body above the limit."),
+];
+const OF_MODELS: &Refusals = &[("404", "No such model, or no such version of it.")];
+/// These stand in place of those above of the same status.
+const OF_JUDGING: &Refusals = &[
+    ("413", "More bytes, pixels or pictures than the limits allow."),
+    ("415", "An encoding of the body or a kind of picture that is not known."),
+    ("422", "Not a picture, or a damaged one."),
+    ("500", "A fault of the server."),
+    ("503", "More work than can be done in time; `Retry-After` says when to ask again."),
+];
+
+fn answers(kinds: &[&Refusals]) -> Answers {
+    let answer = |(status, description): &(&str, &str)| {
+        let body = ContentBuilder::new().schema(Some(Ref::from_schema_name("ErrorBody"))).build();
+        let response = ResponseBuilder::new().description(*description).content("application/json", body);
+        ((*status).to_owned(), response.build().into())
+    };
+    kinds.iter().flat_map(|kind| kind.iter()).map(answer).collect()
+}
+
 /// What every request may be refused with.
-#[derive(Debug, IntoResponses)]
-#[allow(dead_code, reason = "it describes answers")]
-pub enum Refused {
-    /// The request's head is malformed.
-    #[response(status = 400)]
-    Request(ErrorBody),
-    /// No known token.
-    #[response(status = 401)]
-    Unauthorized(ErrorBody),
-    /// The token may not do this, or the request comes from a page elsewhere.
-    #[response(status = 403)]
-    Forbidden(ErrorBody),
-    /// Not this method.
-    #[response(status = 405)]
-    Method(ErrorBody),
-    /// Slower than the limits allow.
-    #[response(status = 408)]
-    Slow(ErrorBody),
-    /// A body above the limit.
-    #[response(status = 413)]
-    TooLarge(ErrorBody),
+pub struct Refused;
+
+impl IntoResponses for Refused {
+    fn responses() -> Answers {
+        answers(&[OF_ANY])
+    }
 }
 
 /// What a request about a model may be refused with.
-#[derive(Debug, IntoResponses)]
-#[allow(dead_code, reason = "it describes answers")]
-pub enum ModelRefused {
-    /// The request is malformed.
-    #[response(status = 400)]
-    Request(ErrorBody),
-    /// No known token.
-    #[response(status = 401)]
-    Unauthorized(ErrorBody),
-    /// The token may not do this, or the request comes from a page elsewhere.
-    #[response(status = 403)]
-    Forbidden(ErrorBody),
-    /// No such model, or no such version of it.
-    #[response(status = 404)]
-    NotFound(ErrorBody),
-    /// Not this method.
-    #[response(status = 405)]
-    Method(ErrorBody),
-    /// Slower than the limits allow.
-    #[response(status = 408)]
-    Slow(ErrorBody),
-    /// A body above the limit.
-    #[response(status = 413)]
-    TooLarge(ErrorBody),
+pub struct ModelRefused;
+
+impl IntoResponses for ModelRefused {
+    fn responses() -> Answers {
+        answers(&[OF_ANY, OF_MODELS])
+    }
 }
 
 /// What a request for verdicts may be refused with.
-#[derive(Debug, IntoResponses)]
-#[allow(dead_code, reason = "it describes answers")]
-pub enum JudgingRefused {
-    /// The request is malformed.
-    #[response(status = 400)]
-    Request(ErrorBody),
-    /// No known token.
-    #[response(status = 401)]
-    Unauthorized(ErrorBody),
-    /// The token may not do this, or the request comes from a page elsewhere.
-    #[response(status = 403)]
-    Forbidden(ErrorBody),
-    /// No such model, or no such version of it.
-    #[response(status = 404)]
-    NotFound(ErrorBody),
-    /// Not this method.
-    #[response(status = 405)]
-    Method(ErrorBody),
-    /// Slower than the limits allow.
-    #[response(status = 408)]
-    Slow(ErrorBody),
-    /// More bytes, pixels or pictures than the limits allow.
-    #[response(status = 413)]
-    TooLarge(ErrorBody),
-    /// An encoding of the body or a kind of picture that is not known.
-    #[response(status = 415)]
-    Unsupported(ErrorBody),
-    /// Not a picture, or a damaged one.
-    #[response(status = 422)]
-    Picture(ErrorBody),
-    /// A fault of the server.
-    #[response(status = 500)]
-    Internal(ErrorBody),
-    /// More work than can be done in time; `Retry-After` says when to ask again.
-    #[response(status = 503)]
-    Busy(ErrorBody),
+pub struct JudgingRefused;
+
+impl IntoResponses for JudgingRefused {
+    fn responses() -> Answers {
+        answers(&[OF_ANY, OF_MODELS, OF_JUDGING])
+    }
 }
 
 #[cfg(test)]
