@@ -99,12 +99,23 @@ def detector(preset, picture, threads):
         backbone, pool, dim, hidden, heads = nets.network("efficientnet_lite0_deep"), nets.PatchFeatures(None), 344, 256, 3
         mean, deviation = (0.498,) * 3, (0.502,) * 3
         resizes = [(side, [transforms.Resize((side, side))]) for side in default_sizes(picture)]
+    # The default preset's remembered patches: a bank a head, of which each head looks into the others' (docs/recipe.md).
+    banks = [] if paper else [torch.randn(667, dim) for _ in range(heads)]
     finish = [transforms.ToTensor(), transforms.Normalize(mean, deviation)]
     views = []
     for side, resize in resizes:
         made = [(nn.Linear(dim, dim).eval(), nets.Discriminator(dim, hidden).eval()) for _ in range(heads)]
         views.append((side, transforms.Compose(resize + finish), made))
     largest = views[0][0]
+
+    def distances(features):
+        """To the nearest patch that each head remembers, on a grid half as fine, brought back to the features' grid."""
+        rows = nn.functional.avg_pool2d(features.permute(2, 0, 1), 2)
+        height, width = rows.shape[1:]
+        rows = rows.reshape(dim, -1).T
+        nearest = torch.stack([torch.cdist((rows - 0.1) / 1.1, bank).amin(1) for bank in banks])
+        seen = torch.stack([nearest[[b for b in range(heads) if b != h]].amin(0) for h in range(heads)])
+        return nn.functional.interpolate(seen.reshape(1, heads, height, width), features.shape[:2], mode="bilinear", align_corners=False)
 
     def work():
         with torch.inference_mode():
@@ -113,7 +124,10 @@ def detector(preset, picture, threads):
             for side, prepare, made in views:
                 maps = backbone(prepare(image).unsqueeze(0))
                 features = pool(maps)
-                scores = torch.stack([d(p(features)) for p, d in made]).mean(0)
+                scores = torch.stack([d(p(features)) for p, d in made])
+                if banks:
+                    scores = scores + distances(features.reshape(*maps[0].shape[2:], dim)).reshape(scores.shape)
+                scores = scores.mean(0)
                 if paper:
                     scores = torch.sigmoid(scores)
                 total += float(scores.max())

@@ -3,10 +3,13 @@
 //! Every result is independent of the number of threads: the GEMM splits rows and columns of the
 //! product among threads, never a sum.
 
+use std::ops::Range;
+
 use gemm_common::Parallelism;
 
 use crate::Result;
 use crate::graph::Activation;
+pub use crate::kernel::nearest::NearRows;
 use crate::kernel::product::{Finish, Left, Packed, Rows, product};
 use crate::simd::Isa;
 
@@ -154,9 +157,28 @@ impl PackedMatrix {
     /// # Panics
     /// If a slice is too short for `count` rows.
     pub fn multiply(&self, a: &[f32], count: usize, plus: Option<&[f32]>, out: &mut [f32]) {
+        self.multiply_part(0..self.0.outputs(), a, count, plus, out);
+    }
+
+    /// As [`PackedMatrix::multiply`] for the outputs `range` alone: `plus` and `out` have a row of these for each row of `a`.
+    ///
+    /// # Panics
+    /// As [`PackedMatrix::multiply`], or if `range` does not begin at a multiple of 64 outputs and end at one or at the last output.
+    pub fn multiply_part(
+        &self,
+        range: Range<usize>,
+        a: &[f32],
+        count: usize,
+        plus: Option<&[f32]>,
+        out: &mut [f32],
+    ) {
+        let whole = |n: usize| n.is_multiple_of(64) || n == self.0.outputs();
+        assert!(range.start.is_multiple_of(64) && whole(range.end), "outputs {range:?}");
+        let panel = self.0.panel();
+        let panels = range.start / panel..range.end.div_ceil(panel);
         let left = Left::dense(a, count, self.0.inputs());
         let finish = Finish { residual: plus, activation: Activation::None };
-        product(&self.0, 0..self.0.panels(), &left, out, Rows::dense(self.0.outputs()), finish);
+        product(&self.0, panels, &left, out, Rows::dense(range.len()), finish);
     }
 }
 
@@ -171,16 +193,31 @@ pub fn gemm_reference(c: &mut [f32], a: Mat<'_>, b: Mat<'_>, accumulate: bool) {
     }
 }
 
-/// Runs `sweep`, a loop over slices, compiled for wider vectors where this machine has them (AVX2 where a plain build
+/// Computes an expression, a loop over slices, compiled for wider vectors where this machine has them (AVX2 where a plain build
 /// has SSE2). Neither sums nor products are rearranged or fused, so the result is the same on every machine.
+///
+/// A macro, since the loop must become part of a function that is compiled for these vectors: a closure that the compiler does not inline
+/// there stays SSE2. For the same reason functions that the loop calls are to be `#[inline(always)]`.
+#[macro_export]
+macro_rules! vectorized {
+    ($sweep:expr) => {
+        $crate::linalg::with_wide_vectors(
+            #[inline(always)]
+            || $sweep,
+        )
+    };
+}
+
+/// Of [`vectorized!`](crate::vectorized).
+#[doc(hidden)]
 #[inline]
-pub fn vectorized<R>(sweep: impl FnOnce() -> R) -> R {
+pub fn with_wide_vectors<R>(sweep: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(sweep)
 }
 
 /// Dot product in eight running sums: a fixed order that vectorises.
 #[must_use]
-#[inline]
+#[inline(always)]
 pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut lanes = [0.0f32; 8];
     let (ac, bc) = (a.chunks_exact(8), b.chunks_exact(8));

@@ -105,11 +105,14 @@ pub struct Detector {
     inside: Option<Vec<bool>>,
 }
 
-/// Buffers of one thread.
+/// Buffers of one thread; those of a view each.
 #[derive(Debug, Default)]
 pub struct Scratch {
-    extract: ExtractScratch,
+    views: Vec<ExtractScratch>,
 }
+
+/// What one view says of a picture: the score of each head, the map, and where the picture lies in it.
+type OfView = (Vec<f64>, ScoreMap, Placement);
 
 impl Detector {
     /// Resolves a model.
@@ -191,21 +194,42 @@ impl Detector {
         scratch: &mut Scratch,
         threads: Threads,
     ) -> Result<(Vec<f64>, ScoreMap, Placement)> {
-        let scoring = self.model.settings.scoring;
         let picture = &*self.seen(picture)?;
+        scratch.views.resize_with(self.runners.len(), ExtractScratch::default);
+        let views = self.runners.iter().zip(&mut scratch.views);
+        let look = |(runner, scratch): (&ViewRunner, &mut ExtractScratch)| {
+            self.of_view(runner, picture, scratch, threads)
+        };
+        // Side by side, so that what only one thread can do of a view does not let the others wait.
+        let found: Vec<OfView> = match threads {
+            Threads::One => views.map(look).collect::<Result<_>>()?,
+            Threads::All => {
+                views.collect::<Vec<_>>().into_par_iter().with_max_len(1).map(look).collect::<Result<_>>()?
+            }
+        };
         let (mut sums, mut maps, mut placement) = (Vec::new(), Vec::new(), None);
-        for (runner, view) in self.runners.iter().zip(&self.model.views) {
-            let (logits, at) = runner.logits(picture, &mut scratch.extract, threads)?;
+        for ((scores, map, at), view) in found.into_iter().zip(&self.model.views) {
             if view.size == self.map_size() {
                 placement = Some(at);
             }
-            let scores = runner.head_scores(&logits, scoring);
             sums.resize(scores.len(), 0.0);
             sums.iter_mut().zip(scores).for_each(|(sum, s)| *sum += s);
-            maps.push(runner.map(&logits, scoring)?);
+            maps.push(map);
         }
         let placement = placement.ok_or_else(|| Error::input("model: no view has the size of the map"))?;
         Ok((sums, mean_map(maps)?, placement))
+    }
+
+    fn of_view(
+        &self,
+        runner: &ViewRunner,
+        picture: &Rgb8,
+        scratch: &mut ExtractScratch,
+        threads: Threads,
+    ) -> Result<OfView> {
+        let scoring = self.model.settings.scoring;
+        let (logits, at) = runner.logits(picture, scratch, threads)?;
+        Ok((runner.head_scores(&logits, scoring), runner.map(&logits, scoring)?, at))
     }
 
     /// Judges one picture. The answer does not depend on `threads`.

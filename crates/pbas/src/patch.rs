@@ -6,8 +6,8 @@
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
-use pbas_nn::linalg::vectorized;
 use pbas_nn::shape::Shape;
+use pbas_nn::vectorized;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -224,7 +224,7 @@ impl PatchEmbedding {
         self.gather_with(pooled, position, out, |source, weight, out| {
             let wide = &mut scratch[..source.len()];
             source.convert_to_f32_slice(wide);
-            vectorized(|| out.iter_mut().zip(wide.iter()).for_each(|(o, v)| *o += weight * v));
+            vectorized!(out.iter_mut().zip(wide.iter()).for_each(|(o, v)| *o += weight * v));
         });
     }
 

@@ -1,8 +1,10 @@
 //! The kernels that a network spends its time in, for every instruction set: products with packed weights ([`product`]), of float32 or of
-//! bfloat16 numbers ([`pairs`] makes their rows), depthwise windows ([`depthwise`]), Winograd's transforms ([`winograd`]). Safe functions around the crate's hot `unsafe` code.
+//! bfloat16 numbers ([`pairs`] makes their rows), depthwise windows ([`depthwise`]), Winograd's transforms ([`winograd`]), and the distances
+//! of a search ([`nearest`]). Safe functions around the crate's hot `unsafe` code.
 
 mod aligned;
 pub(crate) mod depthwise;
+pub(crate) mod nearest;
 pub(crate) mod pairs;
 pub(crate) mod product;
 pub(crate) mod winograd;

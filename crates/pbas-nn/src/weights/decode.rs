@@ -3,7 +3,7 @@
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
-use crate::linalg::vectorized;
+use crate::vectorized;
 use crate::{Error, ErrorKind, Result};
 
 /// Torch allows 64 axes; no weight has more than a handful, and a short limit keeps hostile shapes cheap.
@@ -77,7 +77,7 @@ impl Dtype {
 
 /// Whether all elements pass, block by block without a branch an element.
 fn no_exponent_of_ones<const N: usize>(bytes: &[u8], passes: impl Fn([u8; N]) -> bool) -> bool {
-    vectorized(|| {
+    vectorized!({
         let mut blocks = bytes.as_chunks::<N>().0.chunks(1024);
         blocks.all(|block| block.iter().fold(true, |all, &element| all & passes(element)))
     })

@@ -1,7 +1,8 @@
 //! Centres of the approximate boundary: one a position, found before training by feature alignment
 //! (algorithm.md, section 3), or the nearest of freshly projected training patches (recipe notes).
 
-use pbas_nn::linalg::{Mat, Threads, gemm_into, vectorized};
+use pbas_nn::linalg::{Mat, Threads, gemm_into};
+use pbas_nn::vectorized;
 use rayon::prelude::*;
 
 /// Published weight of a batch's mean in its centre: `C <- 0.9 C + 0.1 m`.
@@ -105,7 +106,7 @@ fn search<T: Copy + Default + Send>(
         products.resize(out.len() * count, 0.0);
         let rows = Mat::new(&x[first * dim..], out.len(), dim);
         gemm_into(products, rows, transposed, false, Threads::One);
-        vectorized(|| {
+        vectorized!({
             for (r, (row, best)) in products.chunks_exact(count).zip(out).enumerate() {
                 let (mut least, mut first_least) = (f32::INFINITY, 0);
                 for (i, &product) in row.iter().enumerate() {

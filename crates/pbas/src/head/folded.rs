@@ -4,7 +4,7 @@
 use pbas_nn::linalg::PackedMatrix;
 use rayon::prelude::*;
 
-use super::{BATCH_NORM_EPS, Head, LEAKY_SLOPE};
+use super::{BATCH_NORM_EPS, Head};
 use crate::Result;
 
 /// Heads of one view folded for inference: `logit_h(z) = sum_i output[h, i] LeakyReLU((A_h z + b_h)_i)`.
@@ -87,19 +87,4 @@ fn transposed(matrix: &[f32], dim: usize) -> Vec<f32> {
         }
     }
     out
-}
-
-/// `sum_i output[i] LeakyReLU(row[i])`, in eight running sums so that it vectorises in a fixed order.
-#[inline(always)]
-pub(super) fn weighted_leaky(row: &[f32], output: &[f32]) -> f32 {
-    let mut lanes = [0.0f32; 8];
-    let whole = row.len() - row.len() % 8;
-    for i in (0..whole).step_by(8) {
-        for l in 0..8 {
-            let y = row[i + l];
-            lanes[l] += output[i + l] * y.max(LEAKY_SLOPE * y);
-        }
-    }
-    let tail: f32 = (whole..row.len()).map(|i| output[i] * row[i].max(LEAKY_SLOPE * row[i])).sum();
-    lanes.iter().sum::<f32>() + tail
 }

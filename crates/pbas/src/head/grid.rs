@@ -4,24 +4,30 @@
 
 use std::sync::Arc;
 
-use pbas_nn::linalg::{PackedMatrix, Threads, vectorized};
+use pbas_nn::linalg::{PackedMatrix, Threads};
+use pbas_nn::vectorized;
 use rayon::prelude::*;
 
-use super::Head;
 use super::distance::DistanceHeads;
-use super::folded::{FoldedHead, weighted_leaky};
+use super::folded::FoldedHead;
+use super::{Head, LEAKY_SLOPE};
 use crate::Result;
 use crate::patch::{LayerPart, PatchEmbedding, Tap};
 
-/// Positions computed at a time: their hidden values stay in the second-level cache. A multiple of the kernel's rows.
+/// Positions computed at a time, a multiple of the kernel's rows, and hidden units: what is read and written of them at each step stays in the nearest cache. Heads are filled up with units of zeros to whole blocks, which are whole panels of any kernel.
 const BAND: usize = 24;
+const BLOCK: usize = 64;
+/// Running sums of an output.
+const LANES: usize = 8;
 
 /// The heads of one view, folded and resolved for the grid of one picture size: pooled layer values -> logits of every
 /// position.
 #[derive(Debug)]
 pub struct GridHead {
     heads: usize,
-    hidden: usize,
+    /// Blocks of units a head.
+    blocks: usize,
+    /// Weight of each unit in its head's logit.
     output: Vec<f32>,
     height: usize,
     width: usize,
@@ -63,15 +69,22 @@ impl GridHead {
         let folded = FoldedHead::new(heads)?;
         assert_eq!(folded.dim, embedding.dim(), "heads and features of one length");
         let (height, width) = embedding.grid();
-        let zeros = vec![0.0; folded.bias.len()];
+        let units = folded.hidden.next_multiple_of(BLOCK);
+        let fill_up = |values: &[f32], a_unit: usize| -> Vec<f32> {
+            let heads = values.chunks_exact(folded.hidden * a_unit);
+            let zeros = vec![0.0; (units - folded.hidden) * a_unit];
+            heads.flat_map(|head| [head, &zeros].concat()).collect()
+        };
+        let bias = fill_up(&folded.bias, 1);
+        let zeros = vec![0.0; bias.len()];
         let (mut fine, mut coarse) = (None, Vec::new());
         for (layer, part) in embedding.parts().enumerate() {
             let is_fine = fine.is_none() && part.positions == height * width;
             let columns = part.first..part.first + part.entries;
             let rows = folded.weight.chunks_exact(folded.dim);
             let weight: Vec<f32> = rows.flat_map(|row| &row[columns.clone()]).copied().collect();
-            let bias = if is_fine { &folded.bias } else { &zeros };
-            let packed = Arc::new(PackedMatrix::new(&weight, bias, part.entries)?);
+            let bias = if is_fine { &bias } else { &zeros };
+            let packed = Arc::new(PackedMatrix::new(&fill_up(&weight, part.entries), bias, part.entries)?);
             if is_fine {
                 fine = Some(Part::new(packed, layer, &part));
             } else {
@@ -80,8 +93,8 @@ impl GridHead {
         }
         Ok(Self {
             heads: folded.heads,
-            hidden: folded.hidden,
-            output: folded.output,
+            blocks: units / BLOCK,
+            output: fill_up(&folded.output, 1),
             height,
             width,
             fine: fine.expect("an embedding has a layer on its finest grid"),
@@ -107,7 +120,7 @@ impl GridHead {
         });
         Some(Self {
             heads: self.heads,
-            hidden: self.hidden,
+            blocks: self.blocks,
             output: self.output.clone(),
             height,
             width,
@@ -132,13 +145,13 @@ impl GridHead {
         if let Some(distance) = &self.distance {
             return distance.logits(pooled, threads);
         }
-        let units = self.heads * self.hidden;
+        let blocks = self.heads * self.blocks;
         let coarse: Vec<Vec<f32>> =
-            self.coarse.iter().map(|c| c.part.multiply(pooled, units, threads)).collect();
+            self.coarse.iter().map(|c| c.part.multiply(pooled, blocks, threads)).collect();
         let mut logits = vec![0.0; self.height * self.width * self.heads];
         let line = self.width * self.heads;
         let work = |scratch: &mut Scratch, (y, out): (usize, &mut [f32])| {
-            vectorized(|| self.line(pooled, &coarse, y, out, scratch));
+            vectorized!(self.line(pooled, &coarse, y, out, scratch));
         };
         match threads {
             Threads::One => {
@@ -156,43 +169,56 @@ impl GridHead {
     /// Logits of line `y` of the grid.
     #[inline(always)]
     fn line(&self, pooled: &[f32], coarse: &[Vec<f32>], y: usize, out: &mut [f32], scratch: &mut Scratch) {
-        let units = self.heads * self.hidden;
-        let Scratch { lines, plus, hidden } = scratch;
+        let Scratch { lines, plus, hidden, sums } = scratch;
         lines.resize_with(self.coarse.len(), Vec::new);
-        for ((layer, values), line) in self.coarse.iter().zip(coarse).zip(lines.iter_mut()) {
-            let (tap, len) = (layer.rows[y], layer.width * units);
-            line.resize(len, 0.0);
-            blend(line, &values[tap.low * len..][..len], &values[tap.high * len..][..len], tap.t);
-        }
-        hidden.resize(BAND * units, 0.0);
-        plus.resize(BAND * units, 0.0);
-        for (band, out) in out.chunks_mut(BAND * self.heads).enumerate() {
-            let (x, count) = (band * BAND, out.len() / self.heads);
-            for (i, plus) in plus.chunks_exact_mut(units).take(count).enumerate() {
-                for (n, (layer, line)) in self.coarse.iter().zip(lines.iter()).enumerate() {
-                    let tap = layer.columns[x + i];
-                    let (low, high) = (&line[tap.low * units..][..units], &line[tap.high * units..][..units]);
-                    if n == 0 {
-                        blend(plus, low, high, tap.t);
-                    } else {
-                        add_blend(plus, low, high, tap.t);
+        plus.resize(BAND * BLOCK, 0.0);
+        hidden.resize(BAND * BLOCK, 0.0);
+        sums.resize(self.width, [0.0; LANES]);
+        for head in 0..self.heads {
+            sums.fill([0.0; LANES]);
+            for block in head * self.blocks..(head + 1) * self.blocks {
+                for ((layer, values), line) in self.coarse.iter().zip(coarse).zip(lines.iter_mut()) {
+                    let (tap, len) = (layer.rows[y], layer.width * BLOCK);
+                    let values = &values[block * layer.part.positions * BLOCK..];
+                    line.resize(len, 0.0);
+                    blend(line, &values[tap.low * len..][..len], &values[tap.high * len..][..len], tap.t);
+                }
+                let output = &self.output[block * BLOCK..(block + 1) * BLOCK];
+                for (band, sums) in sums.chunks_mut(BAND).enumerate() {
+                    let x = band * BAND;
+                    self.add_coarse(lines, x, &mut plus[..sums.len() * BLOCK]);
+                    let from = self.fine.offset + (y * self.width + x) * self.fine.entries;
+                    let plus = (!self.coarse.is_empty()).then_some(plus.as_slice());
+                    self.fine.multiply_block(&pooled[from..], block, plus, &mut hidden[..sums.len() * BLOCK]);
+                    for (row, sums) in hidden.chunks_exact(BLOCK).zip(sums) {
+                        add_weighted_leaky(sums, row, output);
                     }
                 }
             }
-            let from = self.fine.offset + (y * self.width + x) * self.fine.entries;
-            let sum = (!self.coarse.is_empty()).then_some(plus.as_slice());
-            self.fine.weight.multiply(&pooled[from..], count, sum, hidden);
-            for (row, logits) in hidden.chunks_exact(units).zip(out.chunks_exact_mut(self.heads)) {
-                let heads = row.chunks_exact(self.hidden).zip(self.output.chunks_exact(self.hidden));
-                for (logit, (row, output)) in logits.iter_mut().zip(heads) {
-                    *logit = weighted_leaky(row, output);
+            for (sums, logits) in sums.iter().zip(out.chunks_exact_mut(self.heads)) {
+                logits[head] = sums.iter().sum();
+            }
+        }
+    }
+
+    /// The coarse layers' hidden values of a block of units, at the positions from `x` on of a line.
+    #[inline(always)]
+    fn add_coarse(&self, lines: &[Vec<f32>], x: usize, plus: &mut [f32]) {
+        for (i, plus) in plus.chunks_exact_mut(BLOCK).enumerate() {
+            for (n, (layer, line)) in self.coarse.iter().zip(lines).enumerate() {
+                let tap = layer.columns[x + i];
+                let (low, high) = (&line[tap.low * BLOCK..][..BLOCK], &line[tap.high * BLOCK..][..BLOCK]);
+                if n == 0 {
+                    blend(plus, low, high, tap.t);
+                } else {
+                    add_blend(plus, low, high, tap.t);
                 }
             }
         }
     }
 }
 
-/// Buffers of one thread.
+/// Buffers of one thread, for a block of units.
 #[derive(Debug, Default)]
 struct Scratch {
     /// Hidden values of each coarse layer at the height of a line of the grid.
@@ -200,6 +226,8 @@ struct Scratch {
     /// Sum of the coarse layers' hidden values, and hidden values, of a band of positions.
     plus: Vec<f32>,
     hidden: Vec<f32>,
+    /// Of each position of a line what a head's units add up to so far.
+    sums: Vec<[f32; LANES]>,
 }
 
 impl CoarsePart {
@@ -218,18 +246,33 @@ impl Part {
         Self { weight, layer, entries: of.entries, positions: of.positions, offset: of.offset }
     }
 
-    /// The hidden values of all positions of the layer, `[positions, units]`.
-    fn multiply(&self, pooled: &[f32], units: usize, threads: Threads) -> Vec<f32> {
-        let mut out = vec![0.0; self.positions * units];
-        let work = |(i, out): (usize, &mut [f32])| {
-            let from = self.offset + i * BAND * self.entries;
-            self.weight.multiply(&pooled[from..], out.len() / units, None, out);
+    /// The hidden values of all positions of the layer, `[blocks, positions, BLOCK]`.
+    fn multiply(&self, pooled: &[f32], blocks: usize, threads: Threads) -> Vec<f32> {
+        let mut out = vec![0.0; blocks * self.positions * BLOCK];
+        let work = |(block, out): (usize, &mut [f32])| {
+            self.multiply_block(&pooled[self.offset..], block, None, out);
         };
         match threads {
-            Threads::One => out.chunks_mut(BAND * units).enumerate().for_each(work),
-            Threads::All => out.par_chunks_mut(BAND * units).enumerate().for_each(work),
+            Threads::One => out.chunks_mut(self.positions * BLOCK).enumerate().for_each(work),
+            Threads::All => out.par_chunks_mut(self.positions * BLOCK).enumerate().for_each(work),
         }
         out
+    }
+
+    /// The hidden values of a block of units, `[positions, BLOCK]`, from pooled values on.
+    fn multiply_block(&self, pooled: &[f32], block: usize, plus: Option<&[f32]>, out: &mut [f32]) {
+        let units = block * BLOCK..(block + 1) * BLOCK;
+        self.weight.multiply_part(units, pooled, out.len() / BLOCK, plus, out);
+    }
+}
+
+/// Adds `output[i] LeakyReLU(row[i])` to running sums in a fixed order.
+#[inline(always)]
+fn add_weighted_leaky(sums: &mut [f32; LANES], row: &[f32], output: &[f32]) {
+    for (row, output) in row.as_chunks::<LANES>().0.iter().zip(output.as_chunks::<LANES>().0) {
+        for l in 0..LANES {
+            sums[l] += output[l] * row[l].max(LEAKY_SLOPE * row[l]);
+        }
     }
 }
 

@@ -19,6 +19,7 @@ impl FeatureScale {
     }
 
     /// Brings patch features `[n, dim]` to mean 0 and deviation 1.
+    #[inline(always)]
     pub fn apply(&self, features: &mut [f32]) {
         for row in features.chunks_exact_mut(self.mean.len()) {
             for ((v, m), d) in row.iter_mut().zip(&self.mean).zip(&self.deviation) {

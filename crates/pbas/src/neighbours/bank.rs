@@ -10,14 +10,15 @@
 
 use std::sync::Arc;
 
-use pbas_nn::linalg::{PackedMatrix, Threads, vectorized};
+use pbas_nn::linalg::{NearRows, PackedMatrix, Threads};
+use pbas_nn::vectorized;
 use rayon::prelude::*;
 
 use super::subspace::{directions, product};
 use crate::Result;
 
 /// Patches measured at a time: their products with all rows stay in the second-level cache. A multiple of the kernel's rows.
-const BAND: usize = 24;
+pub(super) const BAND: usize = 24;
 /// Partial maxima, so that the search vectorizes.
 const LANES: usize = 16;
 /// Relative rounding error of a float32 sum over the entries of a feature, generously.
@@ -31,7 +32,7 @@ pub(crate) struct PackedBank(Arc<Laid>);
 struct Laid {
     dim: usize,
     /// `[count, dim]`.
-    rows: Vec<f32>,
+    rows: NearRows,
     /// Directions, `[p, dim]`.
     directions: PackedMatrix,
     /// `[count, p + 1]`: each row along the directions, then the length of its rest; with minus half its squared length as bias.
@@ -45,10 +46,18 @@ struct Laid {
 
 /// Buffers of one thread.
 #[derive(Default)]
-struct Work {
+pub(super) struct Work {
     along: Vec<f32>,
     short: Vec<f32>,
     products: Vec<f32>,
+    search: SearchWork,
+}
+
+/// Of one patch: its entries as the rows are laid out, and the rows that may be nearest.
+#[derive(Default)]
+struct SearchWork {
+    laid_out: Vec<f32>,
+    candidates: Vec<usize>,
 }
 
 impl PackedBank {
@@ -68,7 +77,7 @@ impl PackedBank {
         let short = PackedMatrix::new(&short, &bias, p + 1)?;
         Ok(Self(Arc::new(Laid {
             dim,
-            rows: rows.to_vec(),
+            rows: NearRows::new(rows, dim)?,
             directions,
             short,
             short_len: p + 1,
@@ -94,20 +103,26 @@ impl PackedBank {
         }
         out
     }
+
+    /// As [`PackedBank::distances`], for up to [`BAND`] rows on the calling thread.
+    pub(super) fn band(&self, x: &[f32], out: &mut [f32], work: &mut Work) {
+        self.0.band(x, out, work);
+    }
 }
 
 impl Laid {
     /// Distances of a band of rows.
     fn band(&self, x: &[f32], out: &mut [f32], work: &mut Work) {
-        let (dim, count) = (self.dim, self.rows.len() / self.dim);
+        let (dim, count) = (self.dim, self.rows.count());
         shorten(&self.directions, self.short_len - 1, x, dim, &mut work.along, &mut work.short);
         work.products.resize(out.len() * count, 0.0);
         self.short.multiply(&work.short, out.len(), None, &mut work.products);
-        vectorized(|| {
+        let search = &mut work.search;
+        vectorized!({
             let short = work.short.chunks_exact(self.short_len);
             let rows = x.chunks_exact(dim).zip(short).zip(work.products.chunks_exact(count));
             for (out, ((x, short), products)) in out.iter_mut().zip(rows) {
-                *out = self.nearest(x, short[self.short_len - 1], products).sqrt();
+                *out = self.nearest(x, short[self.short_len - 1], products, search).sqrt();
             }
         });
     }
@@ -115,27 +130,27 @@ impl Laid {
     /// Squared distance of `x` to the nearest row; `rest` is the length of what the directions leave of it, `products` holds for
     /// each row `(|x|^2 - bound) / 2`.
     #[inline(always)]
-    fn nearest(&self, x: &[f32], rest: f32, products: &[f32]) -> f32 {
+    fn nearest(&self, x: &[f32], rest: f32, products: &[f32], work: &mut SearchWork) -> f32 {
+        let SearchWork { laid_out, candidates } = work;
         let square = product(x, x);
         // The length of a short rest is a difference of long squares.
         let of_rest = (ROUNDING * square / rest).min((ROUNDING * square).sqrt());
         let slack = of_rest * self.longest_rest + ROUNDING * (square + square.sqrt() * self.longest);
-        let of_row = |i: usize| squared_distance(x, &self.rows[i * self.dim..][..self.dim]);
         let most = largest(products);
         let first = products.iter().position(|p| *p == most).unwrap_or(0);
-        let mut least = of_row(first);
-        let mut limit = (square - least) / 2.0 - slack;
+        self.rows.lay_out(x, laid_out);
+        let least = self.rows.least_squared_distance(laid_out, &[first], f32::INFINITY, |_, _| true);
+        let limit = |least: f32| (square - least) / 2.0 - slack;
+        let from = limit(least);
+        candidates.clear();
         for (chunk, products) in products.chunks(LANES).enumerate() {
-            if products.iter().fold(false, |any, p| any | (*p >= limit)) {
-                for (i, p) in products.iter().enumerate() {
-                    if *p >= limit {
-                        least = least.min(of_row(chunk * LANES + i));
-                        limit = (square - least) / 2.0 - slack;
-                    }
-                }
+            if products.iter().fold(false, |any, p| any | (*p >= from)) {
+                let near = products.iter().enumerate().filter(|(_, p)| **p >= from);
+                candidates.extend(near.map(|(i, _)| chunk * LANES + i).filter(|i| *i != first));
             }
         }
-        least
+        let worth = |i: usize, least: f32| products[i] >= limit(least);
+        self.rows.least_squared_distance(laid_out, candidates, least, worth)
     }
 }
 
@@ -154,7 +169,7 @@ fn shorten(
     if p > 0 {
         directions.multiply(x, n, None, along);
     }
-    vectorized(|| {
+    vectorized!({
         for (i, (x, short)) in x.chunks_exact(dim).zip(short.chunks_exact_mut(p + 1)).enumerate() {
             let along = &along[i * p..(i + 1) * p];
             short[..p].copy_from_slice(along);
@@ -177,19 +192,6 @@ fn largest(values: &[f32]) -> f32 {
         best.iter_mut().zip(chunk).for_each(|(b, &v)| *b = if v > *b { v } else { *b });
     }
     best.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max)
-}
-
-#[inline(always)]
-fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
-    let mut sums = [0.0f32; LANES];
-    let (a, b) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let rest: f32 = a.remainder().iter().zip(b.remainder()).map(|(a, b)| (a - b) * (a - b)).sum();
-    for (a, b) in a.zip(b) {
-        for ((s, a), b) in sums.iter_mut().zip(a).zip(b) {
-            *s += (a - b) * (a - b);
-        }
-    }
-    sums.iter().sum::<f32>() + rest
 }
 
 #[cfg(test)]

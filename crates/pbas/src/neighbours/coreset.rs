@@ -1,6 +1,7 @@
 //! Few patches that stand for many: farthest point first (Gonzalez' greedy k-centre), in a random projection.
 
-use pbas_nn::linalg::{Mat, Threads, gemm_into, vectorized};
+use pbas_nn::linalg::{Mat, Threads, gemm_into};
+use pbas_nn::vectorized;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
@@ -25,7 +26,7 @@ pub(crate) fn coreset(rows: &[f32], dim: usize, count: usize, rng: &mut ChaCha8R
         let center = low[next * PROJECTED..(next + 1) * PROJECTED].to_vec();
         let blocks = nearest.par_chunks_mut(BLOCK).zip(low.par_chunks(BLOCK * PROJECTED));
         let farthest = blocks.enumerate().map(|(b, (nearest, low))| {
-            vectorized(|| {
+            vectorized!({
                 let mut best = (f32::NEG_INFINITY, 0);
                 for (i, (least, row)) in nearest.iter_mut().zip(low.chunks_exact(PROJECTED)).enumerate() {
                     *least = least.min(squared_distance(row, &center));

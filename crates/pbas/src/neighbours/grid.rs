@@ -58,11 +58,24 @@ impl CoarseGrid {
         (self.height, self.width)
     }
 
+    /// Entries of a patch feature.
+    pub(super) fn dim(&self) -> usize {
+        self.dim
+    }
+
     /// Patch features `[positions, dim]` from pooled values ([`PatchEmbedding::pool`]).
     #[must_use]
     pub fn features(&self, pooled: &[f32]) -> Vec<f32> {
         let mut out = vec![0.0; self.height * self.width * self.dim];
-        for (position, feature) in out.chunks_exact_mut(self.dim).enumerate() {
+        self.write_features(pooled, 0, &mut out);
+        out
+    }
+
+    /// Features of as many positions as `out`, `[positions, dim]`, has room for, from position `first` on.
+    #[inline(always)]
+    pub(super) fn write_features(&self, pooled: &[f32], first: usize, out: &mut [f32]) {
+        out.fill(0.0);
+        for (position, feature) in (first..).zip(out.chunks_exact_mut(self.dim)) {
             let (y, x) = (position / self.width, position % self.width);
             for part in &self.parts {
                 let (row, column) = (&part.rows[y], &part.columns[x]);
@@ -76,7 +89,6 @@ impl CoarseGrid {
                 }
             }
         }
-        out
     }
 
     /// For each layer how its rows and its columns are brought to the grid.

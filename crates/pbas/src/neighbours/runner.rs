@@ -1,8 +1,10 @@
 //! The distances of a picture's patches, ready to run at one picture size.
 
-use pbas_nn::linalg::{Threads, vectorized};
+use pbas_nn::linalg::Threads;
+use pbas_nn::vectorized;
 use rayon::prelude::*;
 
+use super::bank::{self, BAND};
 use super::grid::{Blend, blends};
 use super::{CoarseGrid, Neighbours, PackedBank, may_look};
 use crate::Result;
@@ -10,6 +12,15 @@ use crate::head::FeatureScale;
 use crate::patch::PatchEmbedding;
 use crate::settings::Settings;
 use crate::view::View;
+
+/// Buffers of one thread.
+#[derive(Default)]
+struct Work {
+    features: Vec<f32>,
+    scaled: Vec<f32>,
+    least: Vec<f32>,
+    bank: bank::Work,
+}
 
 /// A view's banks, laid out, and the grids between which distances travel.
 #[derive(Debug)]
@@ -74,31 +85,61 @@ impl NeighbourRunner {
         (&self.rows, &self.columns)
     }
 
-    /// Distance of features, `[positions of the coarse grid, dim]`, to a bank.
-    fn distances(&self, bank: usize, features: &[f32], threads: Threads) -> Vec<f32> {
-        let (scale, rows) = &self.banks[bank];
-        let mut scaled = features.to_vec();
-        vectorized(|| scale.apply(&mut scaled));
-        rows.distances(&scaled, threads)
+    /// Distances of the patches of the coarse grid to some banks, `[positions, banks]`.
+    fn distances(&self, banks: &[usize], pooled: &[f32], threads: Threads) -> Vec<f32> {
+        let (height, width) = self.grid.shape();
+        let mut out = vec![0.0; height * width * banks.len()];
+        if banks.is_empty() {
+            return out;
+        }
+        let work = |work: &mut Work, (band, out): (usize, &mut [f32])| {
+            self.band(banks, pooled, band * BAND, out, work);
+        };
+        match threads {
+            Threads::One => {
+                let mut buffers = Work::default();
+                out.chunks_mut(BAND * banks.len()).enumerate().for_each(|part| work(&mut buffers, part));
+            }
+            Threads::All => {
+                out.par_chunks_mut(BAND * banks.len()).enumerate().for_each_init(Work::default, work);
+            }
+        }
+        out
+    }
+
+    /// As [`NeighbourRunner::distances`], of a band of patches from `first` on.
+    fn band(&self, banks: &[usize], pooled: &[f32], first: usize, out: &mut [f32], work: &mut Work) {
+        let count = out.len() / banks.len();
+        let Work { features, scaled, least, bank: buffers } = work;
+        features.resize(count * self.grid.dim(), 0.0);
+        vectorized!(self.grid.write_features(pooled, first, features));
+        least.resize(count, 0.0);
+        for (i, &bank) in banks.iter().enumerate() {
+            let (scale, rows) = &self.banks[bank];
+            scaled.clone_from(features);
+            vectorized!(scale.apply(scaled));
+            rows.band(scaled, least, buffers);
+            out.iter_mut().skip(i).step_by(banks.len()).zip(&*least).for_each(|(out, d)| *out = *d);
+        }
     }
 
     /// Adds to the logits of every head, `[positions, heads]`, what the distances say.
     pub fn add_to(&self, logits: &mut [f32], pooled: &[f32], threads: Threads) {
-        let features = self.grid.features(pooled);
-        let distances: Vec<Vec<f32>> =
-            (0..self.banks.len()).map(|bank| self.distances(bank, &features, threads)).collect();
+        let banks: Vec<usize> = (0..self.banks.len()).collect();
+        let distances = self.distances(&banks, pooled, threads);
         let heads = self.factors.len();
         for head in 0..heads {
-            let seen = self.seen(head).map(|bank| distances[bank].clone());
-            self.add(logits, &self.nearest(seen, head), heads, head);
+            let seen: Vec<usize> = self.seen(head).collect();
+            self.add(logits, &self.nearest(&distances, banks.len(), &seen, head), heads, head);
         }
     }
 
     /// As [`NeighbourRunner::add_to`], for the logits of one head, `[positions]`.
     pub fn add_to_head(&self, logits: &mut [f32], pooled: &[f32], head: usize, threads: Threads) {
-        let features = self.grid.features(pooled);
-        let seen = self.seen(head).map(|bank| self.distances(bank, &features, threads));
-        self.add(logits, &self.nearest(seen, head), 1, 0);
+        let banks: Vec<usize> = self.seen(head).collect();
+        let distances = self.distances(&banks, pooled, threads);
+        let all: Vec<usize> = (0..banks.len()).collect();
+        self.add(logits, &self.nearest(&distances, banks.len(), &all, head), 1, 0);
     }
 
     /// The banks that a head may look into.
@@ -107,16 +148,10 @@ impl NeighbourRunner {
         (0..banks).filter(move |&bank| may_look(head, bank, banks))
     }
 
-    /// The least of the distances to some banks, times the head's factor, `[positions of the coarse grid]`.
-    fn nearest(&self, distances: impl Iterator<Item = Vec<f32>>, head: usize) -> Vec<f32> {
-        let mut least = distances
-            .reduce(|mut least, other| {
-                least.iter_mut().zip(other).for_each(|(l, d)| *l = l.min(d));
-                least
-            })
-            .unwrap_or_default();
-        least.iter_mut().for_each(|l| *l *= self.factors[head]);
-        least
+    /// The least of the `columns` of distances, `[positions, width]`, times the head's factor, `[positions]`.
+    fn nearest(&self, distances: &[f32], width: usize, columns: &[usize], head: usize) -> Vec<f32> {
+        let least = |of: &[f32]| columns.iter().map(|&c| of[c]).reduce(f32::min).unwrap_or_default();
+        distances.chunks_exact(width.max(1)).map(|of| least(of) * self.factors[head]).collect()
     }
 
     /// Brings values of the coarse grid to the heads' and adds them to every `stride`-th number from `first` on.

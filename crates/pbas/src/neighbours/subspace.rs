@@ -1,6 +1,7 @@
 //! A few orthonormal directions in which rows of a bank lie far apart, so that most distances need not be measured in full.
 
-use pbas_nn::linalg::{Mat, Threads, gemm_into, vectorized};
+use pbas_nn::linalg::{Mat, Threads, gemm_into};
+use pbas_nn::vectorized;
 
 /// Directions, at most.
 const DIRECTIONS: usize = 64;
@@ -30,7 +31,7 @@ pub(super) fn directions(rows: &[f32], dim: usize) -> Vec<f32> {
     let (start, some) = (Mat::new(&start, wanted, dim), Mat::new(&some, sample, dim));
     gemm_into(&mut along, start, some.t(), false, Threads::One);
     gemm_into(&mut turned, Mat::new(&along, wanted, sample), some, false, Threads::One);
-    vectorized(|| orthonormal(turned, dim))
+    vectorized!(orthonormal(turned, dim))
 }
 
 /// Gram-Schmidt, twice over each row, which is enough for orthogonality to rounding (Giraud et al., 2005); spent rows are left out.

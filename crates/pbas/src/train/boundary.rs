@@ -6,7 +6,8 @@
 //! dL_abl / dx_i = (x_i - c_i) / (N d_i)        (0 where d_i = 0: no direction is better than another)
 //! ```
 
-use pbas_nn::linalg::{Threads, dot, vectorized};
+use pbas_nn::linalg::{Threads, dot};
+use pbas_nn::vectorized;
 
 use super::sweep::{BLOCK, each};
 
@@ -29,7 +30,7 @@ impl Boundary {
         let rows = x.chunks(BLOCK * dim).zip(self.ray.chunks_mut(BLOCK * dim));
         let parts = rows.zip(nearest.chunks(BLOCK).zip(self.distance.chunks_mut(BLOCK)));
         each(threads, parts, |_, ((rows, rays), (nearest, distances))| {
-            vectorized(|| {
+            vectorized!({
                 let rows = rows.chunks_exact(dim).zip(rays.chunks_exact_mut(dim));
                 for ((row, ray), (&i, distance)) in rows.zip(nearest.iter().zip(distances)) {
                     for ((r, v), c) in ray.iter_mut().zip(row).zip(&centers[i * dim..(i + 1) * dim]) {
@@ -48,7 +49,7 @@ impl Boundary {
         let n = self.distance.len() as f32;
         let parts = gradient.chunks_mut(BLOCK * dim).zip(self.ray.chunks(BLOCK * dim));
         each(threads, parts.zip(self.distance.chunks(BLOCK)), |_, ((gradients, rays), distances)| {
-            vectorized(|| {
+            vectorized!({
                 let rows = gradients.chunks_exact_mut(dim).zip(rays.chunks_exact(dim));
                 for ((g, ray), &d) in rows.zip(distances) {
                     if d > 0.0 {

@@ -1,6 +1,7 @@
 //! Optimisers as torch has them: Adam with coupled L2 for the projection, AdamW for the discriminator.
 
-use pbas_nn::linalg::{Threads, vectorized};
+use pbas_nn::linalg::Threads;
+use pbas_nn::vectorized;
 
 use super::sweep::each;
 
@@ -63,7 +64,7 @@ impl Moments {
         let moments = self.first.chunks_mut(PIECE).zip(self.second.chunks_mut(PIECE));
         let parts = weight.chunks_mut(PIECE).zip(gradient.chunks(PIECE)).zip(moments);
         each(threads, parts, |_, ((weight, gradient), (first, second))| {
-            vectorized(|| {
+            vectorized!({
                 let moments = first.iter_mut().zip(second);
                 for ((w, g), (m, v)) in weight.iter_mut().zip(gradient).zip(moments) {
                     let g = g + coupled * *w;

@@ -23,7 +23,8 @@
 //! `db1` is zero in exact arithmetic, since BatchNorm takes off whatever constant is added before it. It is set to zero:
 //! of the rounding noise that a sum would leave Adam would make full steps.
 
-use pbas_nn::linalg::{Mat, Threads, dot, gemm_into, vectorized};
+use pbas_nn::linalg::{Mat, Threads, dot, gemm_into};
+use pbas_nn::vectorized;
 
 use super::step::add_to_rows;
 use super::sweep::{BLOCK, add_rows, add_sums, each};
@@ -139,7 +140,7 @@ impl Refinement {
         let sums = self.partial.chunks_exact_mut(4 * units).zip(&mut self.block_loss);
         let parts = values.zip(self.logits.chunks_mut(BLOCK)).zip(sums);
         each(threads, parts, |block, (((hidden, unit), logits), (sums, loss))| {
-            vectorized(|| {
+            vectorized!({
                 sums.fill(0.0);
                 *loss = 0.0;
                 let (sums, activated) = sums.split_at_mut(3 * units);
@@ -164,7 +165,7 @@ impl Refinement {
         let scale = 1.0 / rows as f32;
         let parts = self.hidden.chunks_mut(BLOCK * units).zip(self.unit.chunks(BLOCK * units));
         each(threads, parts, |_, (hidden, unit)| {
-            vectorized(|| {
+            vectorized!({
                 for (row, unit) in hidden.chunks_exact_mut(units).zip(unit.chunks_exact(units)) {
                     for j in 0..units {
                         row[j] =
@@ -196,7 +197,7 @@ impl Refinement {
             }
         };
         each(threads, synthetic.chunks_mut(BLOCK * units), |block, rows| {
-            vectorized(|| {
+            vectorized!({
                 for (i, out) in (block * BLOCK..).zip(rows.chunks_exact_mut(units)) {
                     let (h, f) = (&normal[i * units..(i + 1) * units], batch.factors[i]);
                     let c = &centers[batch.nearest[i] * units..(batch.nearest[i] + 1) * units];
@@ -221,7 +222,7 @@ impl Refinement {
         let (normal, synthetic) = self.hidden.split_at_mut(n * units);
         let parts = normal.chunks_mut(BLOCK * units).zip(synthetic.chunks(BLOCK * units));
         each(threads, parts, |_, (normal, synthetic)| {
-            vectorized(|| normal.iter_mut().zip(synthetic).for_each(|(a, b)| *a += b));
+            vectorized!(normal.iter_mut().zip(synthetic).for_each(|(a, b)| *a += b));
         });
         gemm_into(
             feature_gradient,
@@ -233,7 +234,7 @@ impl Refinement {
         // f dh~ goes to the feature's own row and, negative, to its centre's.
         let parts = synthetic.chunks_mut(BLOCK * units).zip(normal.chunks_mut(BLOCK * units));
         each(threads, parts.zip(batch.factors.chunks(BLOCK)), |_, ((synthetic, normal), factors)| {
-            vectorized(|| {
+            vectorized!({
                 let rows = synthetic.chunks_exact_mut(units).zip(normal.chunks_exact_mut(units));
                 for ((row, own), f) in rows.zip(factors) {
                     for (v, o) in row.iter_mut().zip(own) {
@@ -255,7 +256,7 @@ impl Refinement {
             CenterRows::Other(_) => &mut self.center_hidden,
         };
         each(threads, falls_on.chunks_mut(BLOCK * units), |block, targets| {
-            vectorized(|| {
+            vectorized!({
                 for (c, target) in (block * BLOCK..count).zip(targets.chunks_exact_mut(units)) {
                     for &i in &by_center[first[c]..first[c + 1]] {
                         let row = &synthetic[i * units..(i + 1) * units];

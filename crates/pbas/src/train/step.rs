@@ -1,6 +1,7 @@
 //! One training step: ABL, AFS and RBO on one batch, one summed loss, one update of both parts of the head.
 
-use pbas_nn::linalg::{Mat, Threads, gemm_into, vectorized};
+use pbas_nn::linalg::{Mat, Threads, gemm_into};
+use pbas_nn::vectorized;
 
 use super::boundary::Boundary;
 use super::centers::{Centers, nearest_neighbour};
@@ -237,7 +238,7 @@ pub fn project(out: &mut [f32], p: &Projection, z: &[f32], threads: Threads) {
 /// Adds a bias to every row.
 pub(super) fn add_to_rows(rows: &mut [f32], bias: &[f32], threads: Threads) {
     each(threads, rows.chunks_mut(BLOCK * bias.len()), |_, rows| {
-        vectorized(|| {
+        vectorized!({
             for row in rows.chunks_exact_mut(bias.len()) {
                 row.iter_mut().zip(bias).for_each(|(o, b)| *o += b);
             }

@@ -2,7 +2,8 @@
 //! made of the sums over blocks, added in order: the number of threads changes no bit. (Float32 sums of thousands of rows would
 //! lose digits besides.)
 
-use pbas_nn::linalg::{Threads, vectorized};
+use pbas_nn::linalg::Threads;
+use pbas_nn::vectorized;
 use rayon::prelude::*;
 
 /// Rows of a block.
@@ -36,7 +37,7 @@ pub(super) fn add_sums(
     partial.resize(rows.len().div_ceil(BLOCK * width) * width, 0.0);
     let parts = rows.chunks(BLOCK * width).zip(partial.chunks_exact_mut(width));
     each(threads, parts, |_, (rows, sums)| {
-        vectorized(|| {
+        vectorized!({
             for row in rows.chunks_exact(width) {
                 for (j, (sum, &v)) in sums.iter_mut().zip(row).enumerate() {
                     *sum += term(v, j);
@@ -49,7 +50,7 @@ pub(super) fn add_sums(
 
 /// Adds rows to `out`, one after the other.
 pub(super) fn add_rows(out: &mut [f32], rows: &[f32]) {
-    vectorized(|| {
+    vectorized!({
         for row in rows.chunks_exact(out.len().max(1)) {
             out.iter_mut().zip(row).for_each(|(sum, v)| *sum += v);
         }

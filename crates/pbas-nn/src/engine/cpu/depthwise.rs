@@ -3,8 +3,9 @@
 use rayon::prelude::*;
 
 use crate::graph::{Activation, Window};
-use crate::linalg::{Threads, vectorized};
+use crate::linalg::Threads;
 use crate::shape::Shape;
+use crate::vectorized;
 
 /// Channels summed in registers at a time.
 const LANES: usize = 32;
@@ -49,7 +50,7 @@ pub(super) fn run(
 }
 
 fn dispatch(row: &Row<'_>, y: usize, line: &mut [f32], activate: impl Fn(f32) -> f32 + Copy) {
-    vectorized(|| compute_line(row, y, line, activate));
+    vectorized!(compute_line(row, y, line, activate));
 }
 
 #[inline(always)]

@@ -3,8 +3,9 @@
 use rayon::prelude::*;
 
 use crate::graph::Window;
-use crate::linalg::{Threads, vectorized};
+use crate::linalg::Threads;
 use crate::shape::Shape;
+use crate::vectorized;
 
 /// `out[y, x, c]` = the largest value of its window inside the map.
 pub(super) fn max(
@@ -37,7 +38,7 @@ pub(super) fn max(
     };
     let width = out_shape.width * c;
     match threads {
-        Threads::One => vectorized(|| out.chunks_exact_mut(width).enumerate().for_each(line)),
-        Threads::All => out.par_chunks_exact_mut(width).enumerate().for_each(|row| vectorized(|| line(row))),
+        Threads::One => vectorized!(out.chunks_exact_mut(width).enumerate().for_each(line)),
+        Threads::All => out.par_chunks_exact_mut(width).enumerate().for_each(|row| vectorized!(line(row))),
     }
 }

@@ -2,9 +2,9 @@
 
 use super::{MAX_POINTS, TAPS, weight_matrix};
 use crate::kernel::product::Packed;
-use crate::linalg::vectorized;
 use crate::precision::Precision;
 use crate::simd::Isa;
+use crate::vectorized;
 
 /// Input channels that are transformed at a time.
 const BLOCK: usize = 8;
@@ -37,7 +37,7 @@ impl Transformed {
         };
         let mut points = vec![zeros(isa, outputs, inputs); matrix.len().pow(2)];
         let panels = points[0].panels();
-        vectorized(|| {
+        vectorized!({
             for p in 0..panels {
                 for c in (0..inputs).step_by(BLOCK) {
                     block(weight, [p, c, inputs], &matrix, &mut points);
