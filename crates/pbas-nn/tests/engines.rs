@@ -49,6 +49,17 @@ fn agree_on(
 ) -> Vec<Vec<f32>> {
     let tolerance = tolerance(precision) * (graph.nodes().len() as f32 / 4.0).max(1.0);
     let plan = cpu::Plan::for_isa(graph.clone(), height, width, precision, isa).unwrap();
+    let what = format!("{height} x {width}, {precision}, {}", isa.name());
+    agrees(&plan, tolerance, input, slow, &what)
+}
+
+fn agrees(
+    plan: &cpu::Plan,
+    tolerance: f32,
+    input: &[f32],
+    slow: &[(Shape, Vec<f32>)],
+    what: &str,
+) -> Vec<Vec<f32>> {
     let mut workspace = cpu::Workspace::default();
     let mut first: Vec<Vec<f32>> = Vec::new();
     for threads in [Threads::One, Threads::All] {
@@ -58,16 +69,12 @@ fn agree_on(
             let found = plan.output(&workspace, n);
             let scale = expected.iter().fold(1e-3f32, |m, v| m.max(v.abs()));
             for (f, e) in found.iter().zip(expected) {
-                assert!(
-                    (f - e).abs() <= tolerance * scale,
-                    "{f} {e} in output {n} of {height} x {width}, {precision}, {}",
-                    isa.name()
-                );
+                assert!((f - e).abs() <= tolerance * scale, "{f} {e} in output {n} of {what}");
             }
             if threads == Threads::One {
                 first.push(found.to_vec());
             } else {
-                assert_eq!(first[n], found, "threads changed output {n}");
+                assert_eq!(first[n], found, "threads changed output {n} of {what}");
             }
         }
     }
@@ -109,6 +116,27 @@ fn convolution_agrees_with_its_twin() {
                 g.name_output("out", n).unwrap();
                 agree(&g, h, w, c);
             }
+        }
+    }
+}
+
+/// Sizes for which other tiles of Winograd's algorithm, or none, are fastest: the plan's own are kept.
+#[test]
+fn a_resized_plan_agrees_with_its_twin() {
+    let window = Window { kernel: 3, stride: 1, padding: Padding::Even(1) };
+    let mut g = Graph::new(16);
+    let weight = scaled(9 * 16, 32, 4);
+    let op =
+        Op::Conv2d { window, out_channels: 32, weight, bias: values(32, 5), activation: Activation::Relu };
+    let n = g.push("conv", op, &[0]).unwrap();
+    g.name_output("out", n).unwrap();
+    for (height, width) in [(18, 18), (8, 8), (16, 12), (1, 9)] {
+        let plan = cpu::Plan::new(g.clone(), height, width, Precision::F32).unwrap();
+        for (h, w) in [(18, 18), (4, 4), (1, 1), (7, 30)] {
+            let input = values(h * w * 16, 9);
+            let slow = reference::run(&g, &input, h, w).unwrap();
+            let resized = plan.resized(h, w).unwrap();
+            agrees(&resized, 1e-5, &input, &slow, &format!("{height} x {width} made {h} x {w}"));
         }
     }
 }

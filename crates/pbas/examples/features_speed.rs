@@ -20,6 +20,7 @@ use pbas::backbone::Backbone;
 use pbas_nn::Precision;
 use pbas_nn::engine::cpu::{Plan, Workspace};
 use pbas_nn::graph::Graph;
+use rayon::prelude::*;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -32,13 +33,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let [size, batch, threads] = numbers[..] else { return Err(usage()) };
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
     let plan = Plan::new(graph(network)?, size, size, precision)?;
-    let mut workspace = Workspace::default();
+    // As `pbas predict` does it: a picture alone on all threads, several side by side, each on one.
+    let each = if batch < threads { Threads::All } else { Threads::One };
+    let mut workspaces: Vec<Workspace> = (0..batch).map(|_| Workspace::default()).collect();
     let pictures = pictures(size * size * 3 * batch);
     let mut run = || -> Result<f64, Box<dyn Error>> {
         let start = Instant::now();
-        for picture in pictures.chunks_exact(size * size * 3) {
-            plan.run(&mut workspace, picture, Threads::All)?;
-        }
+        let all = pictures.par_chunks_exact(size * size * 3).zip(&mut workspaces).with_max_len(1);
+        all.try_for_each(|(picture, workspace)| plan.run(workspace, picture, each))?;
         Ok(start.elapsed().as_secs_f64() * 1e3)
     };
     run()?;

@@ -63,6 +63,11 @@ impl Extractor {
         &self.embedding
     }
 
+    /// The network.
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
     /// How a picture is laid out.
     #[must_use]
     pub fn geometry(&self) -> Geometry {

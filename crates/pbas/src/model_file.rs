@@ -515,7 +515,10 @@ fn check_calibration(c: &Calibration, views: &[View]) -> Result<()> {
 /// Mean logit of every head on a fixed pattern, view after view: the network and the heads are run as for a picture, at a
 /// small size.
 fn self_test(model: &Model) -> Result<Vec<f64>> {
-    let (embedding, pooled) = pattern_features(model)?;
+    let names: Vec<&str> = model.settings.feature_layers.iter().map(String::as_str).collect();
+    let graph = model.backbone.graph.select(&names)?;
+    let plan = Plan::new(graph, PATTERN_SIDE, PATTERN_SIDE, model.settings.precision)?;
+    let (embedding, pooled) = pattern_features(&plan, model)?;
     let features = embedding.grid_features(&pooled, false);
     let mut values = Vec::new();
     for view in &model.views {
@@ -535,7 +538,9 @@ fn self_test(model: &Model) -> Result<Vec<f64>> {
 
 /// As [`self_test`], through the folded heads of a detector.
 fn folded_self_test(detector: &Detector) -> Result<Vec<f64>> {
-    let (embedding, pooled) = pattern_features(detector.model())?;
+    let Some(first) = detector.runners().first() else { return Ok(Vec::new()) };
+    let plan = first.extractor().plan().resized(PATTERN_SIDE, PATTERN_SIDE)?;
+    let (embedding, pooled) = pattern_features(&plan, detector.model())?;
     let mut values = Vec::new();
     for runner in detector.runners() {
         let Some(grid) = runner.head().resized(&embedding) else {
@@ -556,24 +561,17 @@ fn mean(values: &[f32]) -> f64 {
     values.iter().map(|&v| f64::from(v)).sum::<f64>() / values.len() as f64
 }
 
-/// Pooled features of the self-test's pattern.
-fn pattern_features(model: &Model) -> Result<(PatchEmbedding, Vec<f32>)> {
+/// Pooled features of the self-test's pattern by a plan for its size.
+fn pattern_features(plan: &Plan, model: &Model) -> Result<(PatchEmbedding, Vec<f32>)> {
     let mut input = vec![0.0f32; PATTERN_SIDE * PATTERN_SIDE * 3];
     for (i, v) in input.iter_mut().enumerate() {
         let (x, y, c) = (i / 3 % PATTERN_SIDE, i / 3 / PATTERN_SIDE, i % 3);
         *v = ((x * 37 + y * 91 + c * 53 + x * y % 29 * 7) % 256) as f32 / 128.0 - 1.0;
     }
-    let names: Vec<&str> = model.settings.feature_layers.iter().map(String::as_str).collect();
-    let plan = Plan::new(
-        model.backbone.graph.select(&names)?,
-        PATTERN_SIDE,
-        PATTERN_SIDE,
-        model.settings.precision,
-    )?;
     let mut workspace = Workspace::default();
     plan.run(&mut workspace, &input, Threads::One)?;
     let embedding = PatchEmbedding::new(&plan.output_shapes().collect::<Vec<_>>(), model.settings.pooling)?;
-    let maps: Vec<&[f32]> = (0..names.len()).map(|n| plan.output(&workspace, n)).collect();
+    let maps: Vec<&[f32]> = (0..plan.output_shapes().count()).map(|n| plan.output(&workspace, n)).collect();
     let mut pooled = vec![0.0; embedding.pooled_len()];
     embedding.pool(&maps, &mut pooled, false);
     Ok((embedding, pooled))

@@ -51,6 +51,8 @@ pub(super) struct Program {
     pub lengths: Vec<usize>,
     /// The value of each node's map, for nodes that have one of their own.
     pub value: Vec<Option<usize>>,
+    /// Outputs of a tile's side, for each node that is computed by Winograd's algorithm.
+    pub tiles: Vec<Option<usize>>,
 }
 
 /// What becomes of a node.
@@ -66,12 +68,20 @@ enum Role {
     EndsConv(NodeId),
 }
 
-/// Compiles `graph`, whose maps have these `shapes`.
-pub(super) fn compile(graph: &Graph, shapes: &[Shape], isa: Isa, precision: Precision) -> Program {
+/// Compiles `graph`, whose maps have these `shapes`; with the `tiles` of another program of the graph, or with those that are fastest.
+pub(super) fn compile(
+    graph: &Graph,
+    shapes: &[Shape],
+    isa: Isa,
+    precision: Precision,
+    tiles: Option<&[Option<usize>]>,
+) -> Program {
     let readers = readers(graph);
     let roles = roles(graph, &readers, isa);
-    let mut c = Compiler { graph, shapes, readers: &readers, isa, precision, program: Program::default() };
+    let program = Program::default();
+    let mut c = Compiler { graph, shapes, readers: &readers, isa, precision, tiles, program };
     c.program.value = vec![None; graph.nodes().len()];
+    c.program.tiles = c.program.value.clone();
     for (id, role) in roles.iter().enumerate() {
         match *role {
             Role::Within => {}
@@ -171,6 +181,7 @@ struct Compiler<'a> {
     readers: &'a [Vec<NodeId>],
     isa: Isa,
     precision: Precision,
+    tiles: Option<&'a [Option<usize>]>,
     program: Program,
 }
 
@@ -253,6 +264,9 @@ impl Compiler<'_> {
 
     /// The outputs of a tile's side, if node `id` is a convolution that is faster by Winograd's algorithm.
     fn tile(&self, id: NodeId) -> Option<usize> {
+        if let Some(tiles) = self.tiles {
+            return tiles[id];
+        }
         let node = &self.graph.nodes()[id];
         let Op::Conv2d { window: Window { kernel: 3, stride: 1, .. }, .. } = &node.op else { return None };
         let (from, out) = (self.shapes[node.inputs[0]], self.shapes[id]);
@@ -275,6 +289,7 @@ impl Compiler<'_> {
         let (map, out) = (self.shapes[node.inputs[0]], self.shapes[id]);
         let transform = || Transformed::new(isa, precision, weight.read(&mut Vec::new()), bias, tile);
         let weights = node.packed.winograd(isa, precision, tile, transform);
+        self.program.tiles[id] = Some(tile);
         let padding = Padding::of(window, map, out);
         let mut reads = vec![self.value(node.inputs[0])];
         let mut conv = Winograd::new(isa, weights, map, out, [padding.top, padding.left], *activation);

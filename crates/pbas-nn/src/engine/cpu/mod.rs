@@ -28,6 +28,8 @@ use crate::{Error, Precision, Result};
 #[derive(Debug)]
 pub struct Plan {
     graph: Graph,
+    precision: Precision,
+    isa: Isa,
     shapes: Vec<Shape>,
     program: Program,
     /// Buffer of each value.
@@ -67,11 +69,30 @@ impl Plan {
         isa: Isa,
     ) -> Result<Self> {
         assert!(Isa::all().contains(&isa), "this processor has no {}", isa.name());
+        Self::compiled(graph, [height, width], precision, isa, None)
+    }
+
+    /// The same network for pictures of another size, by the very weights that this plan has packed, whether or not others would be faster.
+    ///
+    /// # Errors
+    /// As [`infer`].
+    pub fn resized(&self, height: usize, width: usize) -> Result<Self> {
+        let tiles = Some(&self.program.tiles[..]);
+        Self::compiled(self.graph.clone(), [height, width], self.precision, self.isa, tiles)
+    }
+
+    fn compiled(
+        graph: Graph,
+        [height, width]: [usize; 2],
+        precision: Precision,
+        isa: Isa,
+        tiles: Option<&[Option<usize>]>,
+    ) -> Result<Self> {
         let shapes = infer(&graph, height, width)?;
-        let program = compile(&graph, &shapes, isa, precision);
+        let program = compile(&graph, &shapes, isa, precision, tiles);
         let kept: Vec<usize> = graph.outputs().iter().filter_map(|(_, id)| program.value[*id]).collect();
         let (buffer, capacity) = place::place(&program.lengths, &program.uses, &kept);
-        Ok(Self { graph, shapes, program, buffer, capacity })
+        Ok(Self { graph, precision, isa, shapes, program, buffer, capacity })
     }
 
     /// Shapes of the named outputs, in order.
