@@ -2,11 +2,12 @@
 """Ratios of time, peer against `pbas`, on this machine: networks, whole detectors from JPEG file to verdict, training steps.
 
     cargo build --release --examples
-    python3 bench/speed.py [--only PATTERN] [--rounds 15] [--threads 2] [--venv FOLDER] [--model part.pbas --onnx part.onnx --picture part.jpg]
+    python3 bench/speed.py [--only PATTERN] [--avx2] [--rounds 15] [--threads 2] [--venv FOLDER] [--model part.pbas --onnx part.onnx --picture part.jpg]
 
 Makes a Python environment with the pinned peers of bench/requirements.txt in FOLDER (once; needs the network). Each line of the table has two processes, one ours and one a peer's, on the same pinned
 processors with as many threads; they take turns, A B A B, each stopped while the other works,
 and the ratio of each pair is peer's time over ours: above 1 we are faster. Weights are random where only time counts.
+`--avx2` holds ours, OpenVINO and torch to AVX2, as on a processor without AVX-512; onnxruntime cannot be held back and is left out.
 `--model`, `--onnx` (from `pbas export`) and `--picture` (a JPEG) add the default preset's whole detector.
 """
 import argparse
@@ -97,6 +98,7 @@ def comparisons(args, python):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="regular expression: only lines that it is found in")
+    parser.add_argument("--avx2", action="store_true")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--venv", type=Path, default=ROOT / "target/peers")
@@ -108,12 +110,14 @@ def main():
         if not (EXAMPLES / name).exists():
             sys.exit(f"{EXAMPLES / name} is not there: cargo build --release --examples")
     python = environment(args.venv)
+    if args.avx2:
+        os.environ.update(PBAS_CPU="avx2", ONEDNN_MAX_CPU_ISA="AVX2", DNNL_MAX_CPU_ISA="AVX2", ATEN_CPU_CAPABILITY="avx2")
     cores = sorted(os.sched_getaffinity(0))[:args.threads] if hasattr(os, "sched_getaffinity") else []
-    print(f"Commit {commit()}; {platform.processor() or platform.machine()}, {args.threads} threads; medians of {args.rounds} pairs; load at the start "
+    print(f"Commit {commit()}; {platform.processor() or platform.machine()}, {args.threads} threads{', AVX2 alone' if args.avx2 else ''}; medians of {args.rounds} pairs; load at the start "
           f"{os.getloadavg()[0]:.1f}.\n")
     print("| what | peer | ours | peer's | ratio | least to greatest |\n| --- | --- | --- | --- | --- | --- |", flush=True)
     for what, peer, ours, other in comparisons(args, python):
-        if not re.search(args.only, f"{what} {peer}"):
+        if not re.search(args.only, f"{what} {peer}") or (args.avx2 and "onnxruntime" in peer):
             continue
         a, b = Turn(ours, cores), Turn(other, cores)
         pairs = [(a.go(), b.go()) for _ in range(args.rounds + 1)][1:]  # The first warms caches.

@@ -12,7 +12,8 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use pbas_nn::Precision;
 use pbas_nn::engine::cpu::{Plan, Workspace};
 use pbas_nn::graph::{Activation, Graph, Op, Padding, Window};
-use pbas_nn::linalg::Threads;
+use pbas_nn::linalg::{NearRows, Threads};
+use pbas_nn::vectorized;
 
 /// Name, kernel, stride, channels in, channels out, side of the map. 3 x 3 of stride 1 is by Winograd's algorithm.
 const CONVOLUTIONS: [(&str, [usize; 4], usize); 6] = [
@@ -38,6 +39,38 @@ fn kernels(c: &mut Criterion) {
     };
     time(c, "depthwise 5x5", deep, channels, 36, kernel * kernel);
     time(c, "max pool 3x3", Op::MaxPool { window: window(3, 2, Padding::Even(1)) }, 64, 144, 9);
+}
+
+/// Distances to 100 of 667 rows of 344 entries, and the same by a loop that the compiler vectorizes.
+fn distances(c: &mut Criterion) {
+    const DIM: usize = 344;
+    let (rows, x) = (values(667 * DIM, 1), values(DIM, 2));
+    let candidates: Vec<usize> = (0..667).step_by(6).take(100).collect();
+    let mut group = c.benchmark_group("kernels");
+    group.throughput(Throughput::Elements((candidates.len() * DIM) as u64));
+    let laid_out = NearRows::new(&rows, DIM).expect("an instruction set of this processor");
+    group.bench_function("distances", |b| {
+        let mut padded = Vec::new();
+        b.iter(|| {
+            laid_out.lay_out(&x, &mut padded);
+            black_box(laid_out.least_squared_distance(&padded, &candidates, f32::INFINITY, |_, _| true))
+        });
+    });
+    group.bench_function("distances, a loop", |b| {
+        let distance = |i: usize| {
+            let mut sums = [0.0f32; 8];
+            for (a, b) in x.chunks_exact(8).zip(rows[i * DIM..(i + 1) * DIM].chunks_exact(8)) {
+                for lane in 0..8 {
+                    sums[lane] += (a[lane] - b[lane]) * (a[lane] - b[lane]);
+                }
+            }
+            sums.iter().sum::<f32>()
+        };
+        b.iter(|| {
+            vectorized!(black_box(candidates.iter().map(|&i| distance(i)).fold(f32::INFINITY, f32::min)))
+        });
+    });
+    group.finish();
 }
 
 /// `work`: multiply-adds (or comparisons) an output, as direct computation has them.
@@ -73,5 +106,5 @@ fn window(kernel: usize, stride: usize, padding: Padding) -> Window {
     Window { kernel, stride, padding }
 }
 
-criterion_group!(benches, kernels);
+criterion_group!(benches, kernels, distances);
 criterion_main!(benches);

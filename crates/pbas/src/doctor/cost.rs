@@ -19,6 +19,7 @@ use crate::image::Rgb8;
 use crate::preprocess::InputSize;
 use crate::settings::{Batch, CenterRule, Length, Settings, Sizes, auto_sizes};
 use crate::train::centers::Centers;
+use crate::train::remember::peak_bytes;
 use crate::train::step::{BatchCenters, BatchSynthesis, HeadTrainer, Rates};
 
 /// Most multiply-adds of a timed step; rows are left out of larger ones.
@@ -100,7 +101,7 @@ pub fn estimate(
     };
     let threads = rayon::current_num_threads();
     let mut seconds = 0.0;
-    let (mut cache, mut head_seconds) = (0u64, 0.0);
+    let (mut cache, mut head_seconds, mut remember) = (0u64, 0.0, 0u64);
     let mut speed = None::<(usize, f64)>;
     for &size in &sizes {
         let extractor = Extractor::for_view(backbone, size, settings)?;
@@ -116,6 +117,10 @@ pub fn estimate(
         let embedding = extractor.embedding();
         cache += 2 * embedding.pooled_len() as u64 * work.pictures as u64;
         let (dim, positions) = (embedding.dim(), embedding.positions());
+        if settings.neighbours.is_some() {
+            // On the second-finest grid, a quarter of the positions.
+            remember = remember.max(peak_bytes(work.pictures, positions / 4, settings.folds, dim));
+        }
         let products = settings.folds as f64 * head_work(settings, dim, positions, work.pictures);
         let known = speed.filter(|(of_dim, _)| *of_dim == dim).map(|(_, speed)| speed);
         let found =
@@ -131,7 +136,7 @@ pub fn estimate(
         seconds: feature_seconds + head_seconds,
         feature_seconds,
         head_seconds,
-        memory_bytes: BASE_MEMORY + in_memory + WORK_BYTES * work.most_pixels * threads as u64,
+        memory_bytes: BASE_MEMORY + in_memory + remember + WORK_BYTES * work.most_pixels * threads as u64,
         cache_bytes: cache,
         threads,
     })
@@ -249,5 +254,7 @@ mod tests {
         assert_eq!(small.memory_bytes, large.memory_bytes, "the cache is at its limit");
         assert!(large.feature_seconds > 0.0 && small.head_seconds > 0.0);
         assert_eq!(small.sizes, auto_sizes(vec![96]));
+        // 50,000 patches of 344 entries over three folds, three times.
+        assert!(small.memory_bytes > BASE_MEMORY + (1 << 20) + 3 * 4 * 344 * 16_666);
     }
 }

@@ -10,7 +10,7 @@ pub mod feature_cache;
 pub mod observer;
 pub mod params;
 pub mod refinement;
-mod remember;
+pub(crate) mod remember;
 pub mod step;
 mod sweep;
 pub mod synthesis;

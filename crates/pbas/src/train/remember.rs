@@ -31,6 +31,12 @@ struct Remembered {
     outside: Vec<f32>,
 }
 
+/// Bytes that choosing the banks of a view takes while a fold is at it: its pool picture by picture, joined, and on scale.
+pub(crate) fn peak_bytes(pictures: usize, positions: usize, folds: usize, dim: usize) -> u64 {
+    let rows = POOL.min(pictures * positions) / folds.max(1);
+    3 * (rows * dim * size_of::<f32>()) as u64
+}
+
 /// Chooses the banks of a view. `folds` holds the pictures of each; `positions` says where on the coarse grid patches count.
 ///
 /// # Errors
