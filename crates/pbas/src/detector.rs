@@ -196,15 +196,15 @@ impl Detector {
     ) -> Result<(Vec<f64>, ScoreMap, Placement)> {
         let picture = &*self.seen(picture)?;
         scratch.views.resize_with(self.runners.len(), ExtractScratch::default);
-        let views = self.runners.iter().zip(&mut scratch.views);
         let look = |(runner, scratch): (&ViewRunner, &mut ExtractScratch)| {
             self.of_view(runner, picture, scratch, threads)
         };
         // Side by side, so that what only one thread can do of a view does not let the others wait.
         let found: Vec<OfView> = match threads {
-            Threads::One => views.map(look).collect::<Result<_>>()?,
+            Threads::One => self.runners.iter().zip(&mut scratch.views).map(look).collect::<Result<_>>()?,
             Threads::All => {
-                views.collect::<Vec<_>>().into_par_iter().with_max_len(1).map(look).collect::<Result<_>>()?
+                let views = self.runners.par_iter().zip(&mut scratch.views).with_max_len(1);
+                views.map(look).collect::<Result<_>>()?
             }
         };
         let (mut sums, mut maps, mut placement) = (Vec::new(), Vec::new(), None);
