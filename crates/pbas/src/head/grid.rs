@@ -14,8 +14,10 @@ use super::{Head, LEAKY_SLOPE};
 use crate::Result;
 use crate::patch::{LayerPart, PatchEmbedding, Tap};
 
-/// Positions computed at a time, a multiple of the kernel's rows, and hidden units: what is read and written of them at each step stays in the nearest cache. Heads are filled up with units of zeros to whole blocks, which are whole panels of any kernel.
+/// Positions computed at a time, a multiple of the kernel's rows.
 const BAND: usize = 24;
+/// Hidden units computed at a time: what is read and written of them at each step stays in the nearest cache. Heads are filled up with units of zeros to
+/// whole blocks, which are whole panels of any kernel.
 const BLOCK: usize = 64;
 /// Running sums of an output.
 const LANES: usize = 8;
