@@ -45,6 +45,18 @@ fn new_good_pictures_set_the_threshold_and_trained_ones_are_refused() {
     let seen = run(&set().join("train/good")).code(2);
     assert!(seen.stderr.contains("expected ones that the model was not trained on"), "{}", seen.stderr);
     assert!(!changed.exists());
+    // Saved anew in another format it is the same picture.
+    let anew = |from: &std::path::Path, to: &std::path::Path| image::open(from).unwrap().save(to).unwrap();
+    let first = fs::read_dir(set().join("train/good")).unwrap().next().unwrap().unwrap().path();
+    let resaved = out.path().join("resaved");
+    fs::create_dir(&resaved).unwrap();
+    anew(&first, &resaved.join("other.bmp"));
+    let seen = run(&resaved).code(2);
+    assert!(
+        seen.stderr.contains("was not trained on") && seen.stderr.contains("other.bmp"),
+        "{}",
+        seen.stderr
+    );
 
     // New ones, with one that cannot be read and one twice.
     let fresh = out.path().join("fresh");
@@ -54,6 +66,7 @@ fn new_good_pictures_set_the_threshold_and_trained_ones_are_refused() {
         render(DemoKind::Good, 500 + i).picture.write_png(&fresh.join(format!("{i}.png"))).unwrap();
     }
     fs::copy(fresh.join("0.png"), fresh.join("copy.png")).unwrap();
+    anew(&fresh.join("1.png"), &fresh.join("copy.bmp"));
     fs::write(fresh.join("torn.png"), b"not a picture").unwrap();
     let done = run(&fresh).code(2);
     assert!(done.stderr.contains("left out") && done.stderr.contains("torn.png"), "{}", done.stderr);

@@ -90,7 +90,8 @@ pub struct Provenance {
     pub pictures: usize,
     /// SHA-256 over the SHA-256 of every picture file, in order.
     pub pictures_sha256: String,
-    /// The first 16 hexadecimal digits of the SHA-256 of every picture file, sorted: a picture that was trained on is known again.
+    /// The first 16 hexadecimal digits of the SHA-256 of every picture's file and of its size and pixels, sorted: a picture that was trained on is known again, also where it
+    /// was saved anew without loss (not by models of earlier programs, which have the files' alone).
     pub picture_digests: Vec<String>,
     /// Pictures that could not be read and were left out.
     pub skipped: usize,

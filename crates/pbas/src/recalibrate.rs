@@ -78,12 +78,8 @@ pub fn recalibrate(
                 observer.warn(&format!("left out: {}", crate::error::chain(&e)));
                 skipped.push((path.clone(), e));
             }
-            Ok(j)
-                if model.provenance.picture_digests.binary_search(&short_digest(&j.look.sha256)).is_ok() =>
-            {
-                seen.push(path);
-            }
-            Ok(j) if !digests.insert(j.look.sha256) => copies += 1,
+            Ok(j) if trained_on(model, &j.look) => seen.push(path),
+            Ok(j) if !digests.insert(j.look.pixels_sha256) => copies += 1,
             Ok(j) => kept.push((path, j)),
         }
     }
@@ -96,7 +92,7 @@ pub fn recalibrate(
         .with_hint("a model scores pictures that it has seen too low, so they would promise too much; give new ones"));
     }
     if copies > 0 {
-        observer.warn(&format!("{copies} pictures are byte for byte copies of others and count once"));
+        observer.warn(&format!("{copies} pictures are pixel for pixel copies of others and count once"));
     }
     if kept.len() < FEWEST {
         return Err(Error::caller(format!(
@@ -120,6 +116,12 @@ struct Judged {
     /// What the model says of it before it is recalibrated.
     before: Judgement,
     look: Look,
+}
+
+/// Whether the model was trained on a picture, whatever file it now lies in.
+fn trained_on(model: &Model, look: &Look) -> bool {
+    let known = &model.provenance.picture_digests;
+    [look.sha256, look.pixels_sha256].iter().any(|d| known.binary_search(&short_digest(d)).is_ok())
 }
 
 /// Names what would spoil the threshold: pictures that the model as it was rejects, if they are more than chance allows or too

@@ -50,6 +50,8 @@ pub struct Look {
     pub height: usize,
     /// SHA-256 of the file.
     pub sha256: [u8; 32],
+    /// SHA-256 of width, height and pixels: the same for a picture that was saved again without loss.
+    pub pixels_sha256: [u8; 32],
     /// How light it is.
     pub light: Light,
     /// [`Grey::sharpness`] at a shorter side of at most 512 pixels.
@@ -87,6 +89,7 @@ impl Look {
             width: picture.width,
             height: picture.height,
             sha256: Sha256::digest(bytes).into(),
+            pixels_sha256: pixels_sha256(picture),
             light: light(&work, mean.into(), deviation.into()),
             sharpness: grey.sharpness().map(f64::from),
             signature,
@@ -101,6 +104,13 @@ impl Look {
     pub fn is_blank(&self) -> bool {
         self.light.deviation < 1.0
     }
+}
+
+fn pixels_sha256(picture: &Rgb8) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    [picture.width, picture.height].iter().for_each(|&side| digest.update((side as u64).to_le_bytes()));
+    digest.update(&picture.data);
+    digest.finalize().into()
 }
 
 /// The picture with `side` pixels (one of its sides, or less) brought to `most`, or as it is.

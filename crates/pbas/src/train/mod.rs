@@ -141,7 +141,8 @@ pub fn train(job: TrainJob<'_>, observer: &dyn Observer) -> Result<Training> {
     }
     let paths: Vec<&Path> = (0..cache.pictures()).map(|p| job.pictures[cache.listed(p)].as_path()).collect();
     let looks = std::mem::take(&mut survey.looks);
-    let digests: Vec<[u8; 32]> = looks.iter().map(|l| l.sha256).collect();
+    let pixels: Vec<[u8; 32]> = looks.iter().map(|l| l.pixels_sha256).collect();
+    let picture_digests = picture_digests(looks.iter().flat_map(|l| [&l.sha256, &l.pixels_sha256]));
     if looks.iter().all(doctor::Look::is_blank) {
         // Such a model would call anything good.
         let what = "expected good pictures that show something, found all of them to be one plain colour";
@@ -151,7 +152,7 @@ pub fn train(job: TrainJob<'_>, observer: &dyn Observer) -> Result<Training> {
     doctor::training::warnings(&paths, looks, settings.folds, &[])
         .iter()
         .for_each(|line| observer.warn(line));
-    let mut deal = deal(&first_equal(&digests), settings.folds, settings.seed);
+    let mut deal = deal(&first_equal(&pixels), settings.folds, settings.seed);
     deal.train.iter_mut().for_each(|seen| with_copies(seen, &cache));
     let checkpoints =
         job.checkpoints.map(|f| Checkpoints::new(f.to_owned(), run_digest(&job, &settings, &survey)));
@@ -161,7 +162,7 @@ pub fn train(job: TrainJob<'_>, observer: &dyn Observer) -> Result<Training> {
         program_version: env!("CARGO_PKG_VERSION").to_owned(),
         pictures: cache.pictures(),
         pictures_sha256: survey.digest,
-        picture_digests: picture_digests(&digests),
+        picture_digests,
         skipped: survey.skipped.len(),
     };
     let names: Vec<&str> = settings.feature_layers.iter().map(String::as_str).collect();
@@ -235,8 +236,8 @@ fn first_equal(digests: &[[u8; 32]]) -> Vec<usize> {
 }
 
 /// The first digits of each digest, sorted.
-fn picture_digests(digests: &[[u8; 32]]) -> Vec<String> {
-    let mut short: Vec<String> = digests.iter().map(|d| short_digest(d)).collect();
+fn picture_digests<'a>(digests: impl Iterator<Item = &'a [u8; 32]>) -> Vec<String> {
+    let mut short: Vec<String> = digests.map(|d| short_digest(d)).collect();
     short.sort_unstable();
     short
 }
