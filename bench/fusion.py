@@ -2,14 +2,15 @@
 """Compares ways to join the distance to remembered good patches with what the heads say: image and pixel AUROC by rule, over seeds.
 
     cargo build --release -p pbas --example evidence
-    python3 bench/fusion.py DATA_FOLDER EVIDENCE_FOLDER [--sets a,b] [--seeds 0,1,2] [--rows 2000] [--random]
+    python3 bench/fusion.py DATA_FOLDER EVIDENCE_FOLDER [--sets a,b] [--seeds 0,1,2] [--rows 2000] [--random] [--pictures N]
 
 For each set and seed the example `evidence` trains once and writes the heads' logits, with the first seed also the features of every picture, to EVIDENCE_FOLDER
 (kept, and used again); distances are computed here as `crates/pbas/src/neighbours` and `train/remember.rs` do: by fold, on the grid of the second feature layer, to a coreset
-of --rows patches over all folds (--random: to random ones). Needs numpy and Pillow. Test labels are seen here, by a person who chooses a rule for all sets;
+of --rows patches over all folds (--random: to random ones). With --pictures only so many of a set's good pictures are used, the same for all seeds. Needs numpy and Pillow. Test labels are seen here, by a person who chooses a rule for all sets;
 never by training.
 """
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy
@@ -17,6 +18,7 @@ from PIL import Image
 
 from common import sets_of
 from recipes import auroc, evidence, highest, load, parser_of, rarity
+from robustness import Set
 
 CHANNELS = [40, 112, 192]  # Of the layers stride8, stride16 and stride32.
 POOL, UNIT_SAMPLE, PROJECTED = 50_000, 1_000, 64
@@ -165,8 +167,15 @@ def main():
     parser = parser_of(__doc__)
     parser.add_argument("--rows", type=int, default=2000)
     parser.add_argument("--random", action="store_true")
+    parser.add_argument("--pictures", type=int)
     args = parser.parse_args()
     sets, table = sets_of(args.data, args.sets), {}
+    if args.pictures:
+        fewer = tempfile.TemporaryDirectory()
+        for i, name in enumerate(sets):
+            sets[i] = f"{name}_{args.pictures}"
+            Set(args.data / name, Path(fewer.name) / sets[i]).keep(args.pictures, 0)
+        args.data = Path(fewer.name)
     for name in sets:
         pooled = None
         for seed in map(int, args.seeds.split(",")):

@@ -45,6 +45,12 @@ class Set:
     def good(self):
         return pictures(self.target / "train/good")
 
+    def keep(self, count, seed):
+        """Leaves `count` good pictures, drawn by the seed."""
+        good = self.good()
+        for extra in random.Random(seed).sample(good, len(good) - count):
+            extra.unlink()
+
     def defective(self):
         return [p for d in sorted((self.target / "test").iterdir()) if d.is_dir() and d.name != "good" for p in pictures(d)]
 
@@ -77,11 +83,10 @@ def few(args, name):
         for seed in args.seeds:
             with tempfile.TemporaryDirectory() as work:
                 data = Set(args.data / name, Path(work) / name)
-                good = data.good()
-                if count is not None and count >= len(good):
+                good = len(data.good())
+                if count is not None and count >= good:
                     break
-                for extra in random.Random(seed).sample(good, len(good) - (count or len(good))):
-                    extra.unlink()
+                data.keep(count or good, seed)
                 results.append(evaluate(args.pbas, data.target, seed, args.flags)[0])
         if results:
             yield [name, str(count or "all"), mean([r["image_auroc"] for r in results]),

@@ -50,6 +50,7 @@
 #![forbid(unsafe_code)]
 
 pub mod backbone;
+mod bands;
 pub mod bench;
 pub mod calibrate;
 pub mod compare;

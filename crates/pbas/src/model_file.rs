@@ -24,7 +24,7 @@ use crate::detector::{Detector, Model, Provenance};
 use crate::head::{Discriminator, FeatureScale, Head, Projection, of_head};
 use crate::image::DecodeOptions;
 use crate::neighbours::{Bank, NeighbourRunner, Neighbours};
-use crate::patch::PatchEmbedding;
+use crate::patch::{PatchEmbedding, Pooling};
 use crate::preprocess::InputSize;
 use crate::settings::Settings;
 use crate::view::{PatchScale, View};
@@ -518,7 +518,7 @@ fn self_test(model: &Model) -> Result<Vec<f64>> {
     let names: Vec<&str> = model.settings.feature_layers.iter().map(String::as_str).collect();
     let graph = model.backbone.graph.select(&names)?;
     let plan = Plan::new(graph, PATTERN_SIDE, PATTERN_SIDE, model.settings.precision)?;
-    let (embedding, pooled) = pattern_features(&plan, model)?;
+    let (embedding, pooled) = pattern_features(&plan, model.settings.pooling)?;
     let features = embedding.grid_features(&pooled, false);
     let mut values = Vec::new();
     for view in &model.views {
@@ -540,7 +540,7 @@ fn self_test(model: &Model) -> Result<Vec<f64>> {
 fn folded_self_test(detector: &Detector) -> Result<Vec<f64>> {
     let Some(first) = detector.runners().first() else { return Ok(Vec::new()) };
     let plan = first.extractor().plan().resized(PATTERN_SIDE, PATTERN_SIDE)?;
-    let (embedding, pooled) = pattern_features(&plan, detector.model())?;
+    let (embedding, pooled) = pattern_features(&plan, detector.model().settings.pooling)?;
     let mut values = Vec::new();
     for runner in detector.runners() {
         let Some(grid) = runner.head().resized(&embedding) else {
@@ -562,7 +562,7 @@ fn mean(values: &[f32]) -> f64 {
 }
 
 /// Pooled features of the self-test's pattern by a plan for its size.
-fn pattern_features(plan: &Plan, model: &Model) -> Result<(PatchEmbedding, Vec<f32>)> {
+fn pattern_features(plan: &Plan, pooling: Pooling) -> Result<(PatchEmbedding, Vec<f32>)> {
     let mut input = vec![0.0f32; PATTERN_SIDE * PATTERN_SIDE * 3];
     for (i, v) in input.iter_mut().enumerate() {
         let (x, y, c) = (i / 3 % PATTERN_SIDE, i / 3 / PATTERN_SIDE, i % 3);
@@ -570,7 +570,7 @@ fn pattern_features(plan: &Plan, model: &Model) -> Result<(PatchEmbedding, Vec<f
     }
     let mut workspace = Workspace::default();
     plan.run(&mut workspace, &input, Threads::One)?;
-    let embedding = PatchEmbedding::new(&plan.output_shapes().collect::<Vec<_>>(), model.settings.pooling)?;
+    let embedding = PatchEmbedding::new(&plan.output_shapes().collect::<Vec<_>>(), pooling)?;
     let maps: Vec<&[f32]> = (0..plan.output_shapes().count()).map(|n| plan.output(&workspace, n)).collect();
     let mut pooled = vec![0.0; embedding.pooled_len()];
     embedding.pool(&maps, &mut pooled, false);

@@ -16,6 +16,7 @@ use crate::backbone::Backbone;
 use crate::features::{ExtractScratch, Extractor};
 use crate::head::Head;
 use crate::image::Rgb8;
+use crate::neighbours::CoarseGrid;
 use crate::preprocess::InputSize;
 use crate::settings::{Batch, CenterRule, Length, Settings, Sizes, auto_sizes};
 use crate::train::centers::Centers;
@@ -118,8 +119,8 @@ pub fn estimate(
         cache += 2 * embedding.pooled_len() as u64 * work.pictures as u64;
         let (dim, positions) = (embedding.dim(), embedding.positions());
         if settings.neighbours.is_some() {
-            // On the second-finest grid, a quarter of the positions.
-            remember = remember.max(peak_bytes(work.pictures, positions / 4, settings.folds, dim));
+            let (height, width) = CoarseGrid::new(embedding).shape();
+            remember = remember.max(peak_bytes(work.pictures, height * width, settings.folds, dim));
         }
         let products = settings.folds as f64 * head_work(settings, dim, positions, work.pictures);
         let known = speed.filter(|(of_dim, _)| *of_dim == dim).map(|(_, speed)| speed);

@@ -3,7 +3,8 @@
 
 use pbas_nn::linalg::{Mat, Threads, gemm_into};
 use pbas_nn::vectorized;
-use rayon::prelude::*;
+
+use crate::bands::each_band;
 
 /// Published weight of a batch's mean in its centre: `C <- 0.9 C + 0.1 m`.
 pub const CENTER_MOMENTUM: f32 = 0.1;
@@ -101,7 +102,7 @@ fn search<T: Copy + Default + Send>(
     let count = candidates.len() / dim;
     let transposed = Mat::new(candidates, count, dim).t();
     let mut nearest = vec![T::default(); x.len() / dim];
-    let work = |products: &mut Vec<f32>, (band, out): (usize, &mut [T])| {
+    each_band(threads, &mut nearest, BAND, 1, |products: &mut Vec<f32>, band, out| {
         let first = band * BAND;
         products.resize(out.len() * count, 0.0);
         let rows = Mat::new(&x[first * dim..], out.len(), dim);
@@ -118,14 +119,7 @@ fn search<T: Copy + Default + Send>(
                 *best = keep(first_least, least);
             }
         });
-    };
-    match threads {
-        Threads::One => {
-            let mut products = Vec::new();
-            nearest.chunks_mut(BAND).enumerate().for_each(|part| work(&mut products, part));
-        }
-        Threads::All => nearest.par_chunks_mut(BAND).enumerate().for_each_init(Vec::new, work),
-    }
+    });
     nearest
 }
 

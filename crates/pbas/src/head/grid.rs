@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use pbas_nn::linalg::{PackedMatrix, Threads};
 use pbas_nn::vectorized;
-use rayon::prelude::*;
 
 use super::distance::DistanceHeads;
 use super::folded::FoldedHead;
 use super::{Head, LEAKY_SLOPE};
 use crate::Result;
+use crate::bands::each_band;
 use crate::patch::{LayerPart, PatchEmbedding, Tap};
 
 /// Positions computed at a time, a multiple of the kernel's rows.
@@ -152,19 +152,9 @@ impl GridHead {
             self.coarse.iter().map(|c| c.part.multiply(pooled, blocks, threads)).collect();
         let mut logits = vec![0.0; self.height * self.width * self.heads];
         let line = self.width * self.heads;
-        let work = |scratch: &mut Scratch, (y, out): (usize, &mut [f32])| {
+        each_band(threads, &mut logits, line, 4, |scratch, y, out| {
             vectorized!(self.line(pooled, &coarse, y, out, scratch));
-        };
-        match threads {
-            Threads::One => {
-                let mut scratch = Scratch::default();
-                logits.chunks_mut(line).enumerate().for_each(|part| work(&mut scratch, part));
-            }
-            // A few lines a piece, so that a thread keeps its scratch.
-            Threads::All => {
-                logits.par_chunks_mut(line).with_min_len(4).enumerate().for_each_init(Scratch::default, work);
-            }
-        }
+        });
         logits
     }
 
@@ -251,13 +241,9 @@ impl Part {
     /// The hidden values of all positions of the layer, `[blocks, positions, BLOCK]`.
     fn multiply(&self, pooled: &[f32], blocks: usize, threads: Threads) -> Vec<f32> {
         let mut out = vec![0.0; blocks * self.positions * BLOCK];
-        let work = |(block, out): (usize, &mut [f32])| {
+        each_band(threads, &mut out, self.positions * BLOCK, 1, |(): &mut (), block, out| {
             self.multiply_block(&pooled[self.offset..], block, None, out);
-        };
-        match threads {
-            Threads::One => out.chunks_mut(self.positions * BLOCK).enumerate().for_each(work),
-            Threads::All => out.par_chunks_mut(self.positions * BLOCK).enumerate().for_each(work),
-        }
+        });
         out
     }
 

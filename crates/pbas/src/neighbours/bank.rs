@@ -12,10 +12,10 @@ use std::sync::Arc;
 
 use pbas_nn::linalg::{NearRows, PackedMatrix, Threads};
 use pbas_nn::vectorized;
-use rayon::prelude::*;
 
 use super::subspace::{directions, product};
 use crate::Result;
+use crate::bands::each_band;
 
 /// Patches measured at a time: their products with all rows stay in the second-level cache. A multiple of the kernel's rows.
 pub(super) const BAND: usize = 24;
@@ -90,17 +90,9 @@ impl PackedBank {
     pub fn distances(&self, x: &[f32], threads: Threads) -> Vec<f32> {
         let dim = self.0.dim;
         let mut out = vec![0.0; x.len() / dim];
-        let work = |work: &mut Work, (band, out): (usize, &mut [f32])| {
-            let x = &x[band * BAND * dim..][..out.len() * dim];
-            self.0.band(x, out, work);
-        };
-        match threads {
-            Threads::One => {
-                let mut buffers = Work::default();
-                out.chunks_mut(BAND).enumerate().for_each(|part| work(&mut buffers, part));
-            }
-            Threads::All => out.par_chunks_mut(BAND).enumerate().for_each_init(Work::default, work),
-        }
+        each_band(threads, &mut out, BAND, 1, |work, band, out| {
+            self.band(&x[band * BAND * dim..][..out.len() * dim], out, work);
+        });
         out
     }
 

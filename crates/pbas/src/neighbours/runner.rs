@@ -8,6 +8,7 @@ use super::bank::{self, BAND};
 use super::grid::{Blend, blends};
 use super::{CoarseGrid, Neighbours, PackedBank, may_look};
 use crate::Result;
+use crate::bands::each_band;
 use crate::head::FeatureScale;
 use crate::patch::PatchEmbedding;
 use crate::settings::Settings;
@@ -92,18 +93,9 @@ impl NeighbourRunner {
         if banks.is_empty() {
             return out;
         }
-        let work = |work: &mut Work, (band, out): (usize, &mut [f32])| {
+        each_band(threads, &mut out, BAND * banks.len(), 1, |work, band, out| {
             self.band(banks, pooled, band * BAND, out, work);
-        };
-        match threads {
-            Threads::One => {
-                let mut buffers = Work::default();
-                out.chunks_mut(BAND * banks.len()).enumerate().for_each(|part| work(&mut buffers, part));
-            }
-            Threads::All => {
-                out.par_chunks_mut(BAND * banks.len()).enumerate().for_each_init(Work::default, work);
-            }
-        }
+        });
         out
     }
 
