@@ -2,7 +2,7 @@
 """What real training folders do to `pbas`: few good pictures, defective ones among them, and test pictures of another day.
 
     cargo build --release
-    python3 bench/robustness.py few DATA_FOLDER [--sets a,b] [--seeds 0,1,2]
+    python3 bench/robustness.py few DATA_FOLDER [--sets a,b] [--seeds 0,1,2] [--counts 5,10,20,50,all]
     python3 bench/robustness.py dirty DATA_FOLDER [--sets a,b] [--seeds 0,1,2]
     python3 bench/robustness.py nuisance DATA_FOLDER [--sets a,b] [--seeds 0]      (needs Pillow and numpy)
 
@@ -10,7 +10,8 @@ DATA_FOLDER holds sets in MVTec layout. Each run trains and evaluates on a chang
 are handed to `pbas train`.
 
 few: so many good pictures, drawn by the seed; the test set is whole.
-dirty: so many per cent of the training pictures are defective ones of the test set, which then lacks them (also where 0 % are put in, so that the rows compare).
+dirty: so many per cent of the training pictures are defective ones of the test set, which then lacks them (also where 0 % are put in, so that the rows compare);
+  then trained again without those of them that training had named.
 nuisance: training and test set as they are, then every test picture changed; how far scores of good pictures move, in orders of magnitude of rarity.
 """
 import argparse
@@ -27,7 +28,7 @@ from pathlib import Path
 from common import ROOT, arguments, sets_of
 
 PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
-FEW = [5, 10, 20, 50]
+FEW = "5,10,20,50,all"
 DIRTY = [0, 1, 5, 10]
 
 
@@ -77,8 +78,12 @@ def mean(values):
     return f"{statistics.mean(values):.3f}{spread}"
 
 
+def missed(results):
+    return f"{sum(r['missed'] for r in results)} of {sum(r['defective'] for r in results)}"
+
+
 def few(args, name):
-    for count in [*FEW, None]:
+    for count in [None if c == "all" else int(c) for c in args.counts.split(",")]:
         results = []
         for seed in args.seeds:
             with tempfile.TemporaryDirectory() as work:
@@ -91,13 +96,13 @@ def few(args, name):
         if results:
             yield [name, str(count or "all"), mean([r["image_auroc"] for r in results]),
                    f"{sum(r['false_rejects'] for r in results)} of {sum(r['good'] for r in results)}",
-                   f"{sum(r['missed'] for r in results)} of {sum(r['defective'] for r in results)}"]
+                   missed(results)]
 
 
 def dirty(args, name):
     clean = {}
     for percent in DIRTY:
-        losses, found, results, put_in = [], 0, [], 0
+        losses, found, results, mended, put_in = [], 0, [], [], 0
         for seed in args.seeds:
             with tempfile.TemporaryDirectory() as work:
                 data = Set(args.data / name, Path(work) / name)
@@ -115,12 +120,16 @@ def dirty(args, name):
                 result, warnings = evaluate(args.pbas, data.target, seed, args.flags)
                 results.append(result)
                 put_in += count
-                found += len({w for w in warnings.split("`") if "/dirty_" in w})
+                named = {data.target / "train/good" / Path(w).name for w in warnings.split("`") if Path(w).name.startswith("dirty_")}
+                found += len(named)
+                for path in named:
+                    path.unlink()
+                mended.append(evaluate(args.pbas, data.target, seed, args.flags)[0] if named else result)
                 clean.setdefault(seed, result["image_auroc"])
                 losses.append(clean[seed] - result["image_auroc"])
         if results:
-            yield [name, f"{percent} %", mean([r["image_auroc"] for r in results]), f"{statistics.mean(losses):+.3f}", f"{found} of {put_in}",
-                   f"{sum(r['missed'] for r in results)} of {sum(r['defective'] for r in results)}"]
+            yield [name, f"{percent} %", mean([r["image_auroc"] for r in results]), f"{statistics.mean(losses):+.3f}", missed(results),
+                   f"{found} of {put_in}", mean([r["image_auroc"] for r in mended]), missed(mended)]
 
 
 def nuisances():
@@ -189,7 +198,7 @@ def nuisance(args, name):
 
 KINDS = {
     "few": (few, ["set", "good pictures", "image AUROC", "false rejects", "missed"]),
-    "dirty": (dirty, ["set", "defective among the good", "image AUROC", "loss", "named by training", "missed"]),
+    "dirty": (dirty, ["set", "defective among the good", "image AUROC", "loss", "missed", "named by training", "image AUROC without these", "missed"]),
     "nuisance": (nuisance, ["set", "test pictures", "image AUROC", "good scores move by", "false rejects", "missed"]),
 }
 
@@ -201,6 +210,7 @@ def main():
     parser.add_argument("data", type=Path)
     parser.add_argument("--sets", help="folders of DATA_FOLDER; all of them if left out")
     parser.add_argument("--seeds", default=None, help="[default: 0,1,2; nuisance: 0]")
+    parser.add_argument("--counts", default=FEW, help="few: numbers of good pictures [default: %(default)s]")
     parser.add_argument("--pbas", type=Path, default=ROOT / "target/release/pbas")
     args = parser.parse_args(argv)
     args.flags = flags

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use pbas_nn::linalg::Threads;
 use rayon::prelude::*;
 
-use crate::calibrate::{Judgement, peak, suspects};
+use crate::calibrate::{Judgement, SUSPECTS_NAMED, peak, suspects};
 use crate::detector::{Detector, Model, Scratch};
 use crate::doctor::report::Kind;
 use crate::doctor::{self, Look};
@@ -14,7 +14,7 @@ use crate::image::read_rgb_and_bytes;
 use crate::statistics::{SURPRISING, as_many_or_more};
 use crate::train::observer::Observer;
 use crate::train::short_digest;
-use crate::words::{counted, listed, percent};
+use crate::words::{counted, listed_to, percent};
 use crate::{Error, ErrorKind, Result};
 
 /// Fewest pictures that make a sample.
@@ -143,7 +143,7 @@ fn warn_of_odd_ones(kept: &[(&PathBuf, Judged)], model: &Model, observer: &dyn O
         observer.warn(&format!(
             "unlike good parts, most unlike first: {}; look at them, and calibrate without those that are defective or show \
              another part: they raise the threshold",
-            listed(&named)
+            listed_to(&named, SUSPECTS_NAMED)
         ));
     }
     let paths: Vec<&Path> = kept.iter().map(|(path, _)| path.as_path()).collect();

@@ -16,7 +16,7 @@ pub const DEFAULT_FALSE_REJECT_RATE: f64 = 0.01;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Preset {
-    /// Two views, three fold heads each, neighbour centres; one to three minutes on two cores (docs/recipe.md).
+    /// Two views, three fold heads each (five of few pictures), neighbour centres; one to three minutes on two cores (docs/recipe.md).
     Fast,
     /// The published settings to the letter (algorithm.md, section 1), the last epoch kept.
     Paper,
@@ -30,6 +30,51 @@ pub enum Sizes {
     Auto,
     /// These, one view each.
     Fixed(Vec<InputSize>),
+}
+
+/// Into how many folds the good pictures are dealt: as many heads a view, each trained without one of them. 1 keeps a share of the pictures out
+/// of training instead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Option<usize>", into = "Option<usize>")]
+pub enum Folds {
+    /// By the number of pictures: five where they are few, so that each head sees four fifths of them, else three (docs/recipe.md).
+    Auto,
+    /// So many.
+    Fixed(usize),
+}
+
+/// With fewer different good pictures [`Folds::Auto`] is [`FOLDS_OF_FEW`].
+const FEW_PICTURES: usize = 60;
+/// Folds of few pictures.
+const FOLDS_OF_FEW: usize = 5;
+/// Folds of more.
+const FOLDS: usize = 3;
+
+impl Folds {
+    /// How many folds so many different good pictures are dealt into, where there is one for each.
+    #[must_use]
+    pub fn of(self, pictures: usize) -> usize {
+        match self {
+            Self::Auto if pictures < FEW_PICTURES => FOLDS_OF_FEW,
+            Self::Auto => FOLDS,
+            Self::Fixed(folds) => folds,
+        }
+    }
+}
+
+impl From<Option<usize>> for Folds {
+    fn from(folds: Option<usize>) -> Self {
+        folds.map_or(Self::Auto, Self::Fixed)
+    }
+}
+
+impl From<Folds> for Option<usize> {
+    fn from(folds: Folds) -> Self {
+        match folds {
+            Folds::Auto => None,
+            Folds::Fixed(folds) => Some(folds),
+        }
+    }
 }
 
 /// Which changed copies of the good pictures are trained on beside them (`train/augment.rs`).
@@ -173,8 +218,8 @@ pub struct Settings {
     pub feature_layers: Vec<String>,
     /// How neighbourhoods become features.
     pub pooling: Pooling,
-    /// Heads a view, each trained without one fold of the good pictures; 1 keeps a share out of training instead.
-    pub folds: usize,
+    /// Heads a view, each trained without one fold of the good pictures. A model's are fixed.
+    pub folds: Folds,
     /// Training of each head.
     pub head: HeadSettings,
     /// Distance to remembered good patches, added to the heads' logits; heads alone if `None`.
@@ -245,7 +290,7 @@ impl Settings {
                 fit: Fit::Stretch,
                 feature_layers: ["stride8", "stride16", "stride32"].map(String::from).to_vec(),
                 pooling: Pooling::Channels,
-                folds: 3,
+                folds: Folds::Auto,
                 head: HeadSettings {
                     hidden: 256,
                     batch: Batch::Patches(1296),
@@ -280,7 +325,7 @@ impl Settings {
                 fit: Fit::Crop { resize: 288 },
                 feature_layers: ["stride8", "stride16"].map(String::from).to_vec(),
                 pooling: Pooling::Adaptive { embed_dim: 1536 },
-                folds: 1,
+                folds: Folds::Fixed(1),
                 head: HeadSettings {
                     hidden: 1024,
                     batch: Batch::Pictures(8),
@@ -340,7 +385,9 @@ impl Settings {
         let [low, high] = h.synthesis_scale;
         let scale_ok = low > 0.0 && low <= high && high <= 10.0;
         need(scale_ok, "synthesis scale", "a range within 0 (excluded) to 10", &h.synthesis_scale)?;
-        need((1..=16).contains(&self.folds), "folds", "1 to 16", &self.folds)?;
+        if let Folds::Fixed(folds) = self.folds {
+            need((1..=16).contains(&folds), "folds", "1 to 16", &folds)?;
+        }
         need(!self.feature_layers.is_empty(), "feature layers", "at least one", &self.feature_layers)?;
         let unique: std::collections::BTreeSet<_> = self.feature_layers.iter().collect();
         let each_once = unique.len() == self.feature_layers.len();
@@ -402,7 +449,8 @@ impl Settings {
             Scoring::Sigmoid => {
                 let one = matches!(&self.sizes, Sizes::Fixed(s) if s.len() == 1);
                 need(one, "sizes", "one with the paper preset's scoring", &self.sizes)?;
-                need(self.folds == 1, "folds", "1 with the paper preset's scoring", &self.folds)?;
+                let folds = self.folds.of(usize::MAX);
+                need(folds == 1, "folds", "1 with the paper preset's scoring", &folds)?;
             }
         }
         Ok(())
@@ -446,6 +494,18 @@ mod tests {
         assert_eq!(sides(128), [288, 160]);
         assert_eq!(sides(1), [288, 160]);
         assert_eq!(auto_sizes(vec![900, 200, 210]), auto_sizes(vec![210]));
+    }
+
+    #[test]
+    fn folds_follow_the_pictures_unless_they_are_given() {
+        assert_eq!([1, 59, 60, 1000].map(|n| Folds::Auto.of(n)), [5, 5, 3, 3]);
+        assert_eq!([1, 1000].map(|n| Folds::Fixed(2).of(n)), [2, 2]);
+        // As models of before hold them.
+        assert_eq!(serde_json::from_str::<Folds>("3").unwrap(), Folds::Fixed(3));
+        for folds in [Folds::Auto, Folds::Fixed(7)] {
+            let text = serde_json::to_string(&folds).unwrap();
+            assert_eq!(serde_json::from_str::<Folds>(&text).unwrap(), folds);
+        }
     }
 
     #[test]

@@ -23,8 +23,14 @@ const NAMED: usize = 5;
 /// `a, b, c`; of a long list the first five and how many more there are.
 #[must_use]
 pub fn listed(names: &[String]) -> String {
-    let shown = names[..names.len().min(NAMED)].join(", ");
-    let more = names.len().saturating_sub(NAMED);
+    listed_to(names, NAMED)
+}
+
+/// As [`listed`], the first `most`.
+#[must_use]
+pub fn listed_to(names: &[String], most: usize) -> String {
+    let shown = names[..names.len().min(most)].join(", ");
+    let more = names.len().saturating_sub(most);
     if more > 0 { format!("{shown} and {more} more") } else { shown }
 }
 

@@ -3,7 +3,7 @@
 use pbas::backbone::Backbone;
 use pbas::patch::Pooling;
 use pbas::preprocess::Fit;
-use pbas::settings::{Augment, Batch, Length, Scoring, Settings, Sizes};
+use pbas::settings::{Augment, Batch, Folds, Length, Scoring, Settings, Sizes};
 use pbas::{Error, Precision, Result};
 
 use crate::args::{FitName, FuseName, PrecisionName, Recipe};
@@ -77,7 +77,7 @@ pub fn settings(args: &Recipe) -> Result<Settings> {
         s.pooling = Pooling::Adaptive { embed_dim };
     }
     s.false_reject_rate = args.false_reject_rate.unwrap_or(s.false_reject_rate);
-    s.folds = args.folds.unwrap_or(s.folds);
+    s.folds = args.folds.map_or(s.folds, Folds::Fixed);
     s.neighbours = match args.fuse {
         Some(FuseName::None) => None,
         Some(FuseName::Nearest) => Some(s.neighbours.unwrap_or_default()),

@@ -24,7 +24,7 @@ pub fn model() -> &'static Path {
             .collect();
         let mut settings = Settings::preset(Preset::Fast);
         settings.sizes = Sizes::Fixed(vec![InputSize { height: 64, width: 64 }]);
-        settings.folds = 2;
+        settings.folds = pbas::settings::Folds::Fixed(2);
         settings.head.hidden = 16;
         settings.head.length = Length::Steps(5);
         settings.head.batch = Batch::Patches(100);

@@ -13,7 +13,7 @@ use statrs::distribution::{Beta, ContinuousCDF};
 
 use crate::score::{ScoreMap, top_share_mean};
 use crate::settings::Scoring;
-use crate::statistics::Robust;
+use crate::statistics::{Robust, quantile};
 use crate::view::PatchScale;
 use crate::{Error, Result};
 
@@ -22,8 +22,10 @@ const LEAST_DEVIATION: f64 = 0.05;
 /// Least deviation of patch logits.
 const LEAST_PATCH_DEVIATION: f64 = 1e-6;
 /// How far above the others a good picture's score stands out, in robust deviations.
-const SUSPECT_DEVIATIONS: f64 = 6.0;
-/// With so few pictures a head nothing can be said to stand out.
+const SUSPECT_DEVIATIONS: f64 = 4.0;
+/// Most of them that are named: whoever looks through them wants all, but a line must end.
+pub(crate) const SUSPECTS_NAMED: usize = 50;
+/// With fewer pictures nothing can be said to stand out.
 const FEWEST_FOR_SUSPECTS: usize = 8;
 /// Wanted rates that make sense.
 pub const RATES: std::ops::RangeInclusive<f64> = 1e-6..=0.5;
@@ -320,25 +322,21 @@ pub fn patches_score(patches: &[f32], scoring: Scoring) -> f64 {
     })
 }
 
-/// Good pictures whose scores stand out from those of all others of their head: six robust deviations above the median, highest first.
-/// They may be defective, or show another part. `scores` holds (head, score) for each picture.
+/// Good pictures whose scores stand out: so many robust deviations above the median of their head's, highest first. They may be defective, or show
+/// another part. `scores` holds (head, score) for each picture. A head may have unseen few pictures, so all heads share one deviation, of
+/// what lies between a picture's score and its head's median.
 #[must_use]
 pub fn suspects(scores: &[(usize, f64)]) -> Vec<usize> {
-    let heads = scores.iter().map(|s| s.0 + 1).max().unwrap_or(0);
-    let mut found: Vec<(usize, f64)> = Vec::new();
-    for head in 0..heads {
-        let of_head: Vec<(usize, f64)> =
-            scores.iter().enumerate().filter(|(_, s)| s.0 == head).map(|(i, s)| (i, s.1)).collect();
-        if of_head.len() < FEWEST_FOR_SUSPECTS {
-            continue;
-        }
-        let Some(usual) = Robust::of(&of_head.iter().map(|s| s.1).collect::<Vec<_>>(), LEAST_DEVIATION)
-        else {
-            continue;
-        };
-        let out = of_head.into_iter().map(|(i, s)| (i, usual.above(s)));
-        found.extend(out.filter(|(_, d)| *d > SUSPECT_DEVIATIONS));
+    if scores.len() < FEWEST_FOR_SUSPECTS {
+        return Vec::new();
     }
+    let heads = scores.iter().map(|s| s.0 + 1).max().unwrap_or(0);
+    let of_head = |h: usize| scores.iter().filter(|s| s.0 == h).map(|s| s.1).collect::<Vec<f64>>();
+    let medians: Vec<f64> = (0..heads).map(|h| quantile(&of_head(h), 0.5).unwrap_or(0.0)).collect();
+    let above: Vec<f64> = scores.iter().map(|&(head, score)| score - medians[head]).collect();
+    let Some(usual) = Robust::of(&above, LEAST_DEVIATION) else { return Vec::new() };
+    let deviations = above.iter().map(|&a| usual.above(a)).enumerate();
+    let mut found: Vec<(usize, f64)> = deviations.filter(|(_, d)| *d > SUSPECT_DEVIATIONS).collect();
     found.sort_by(|a, b| b.1.total_cmp(&a.1));
     found.into_iter().map(|(i, _)| i).collect()
 }

@@ -132,4 +132,10 @@ fn suspects_stand_out_of_their_own_head() {
     scores[9].1 = 50.0;
     assert_eq!(suspects(&scores), [9, 6]);
     assert!(suspects(&[(0, 0.0), (0, 0.1), (0, 90.0)]).is_empty(), "too few to say");
+    // Six pictures a head, whose levels differ: one far above its own head's, though not above another's.
+    let mut few: Vec<(usize, f64)> =
+        (0..30).map(|i| (i % 5, (i % 5) as f64 * 20.0 + (i / 5) as f64 * 0.1)).collect();
+    assert!(suspects(&few).is_empty());
+    few[10].1 = 7.0;
+    assert_eq!(suspects(&few), [10]);
 }

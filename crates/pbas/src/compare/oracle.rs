@@ -19,7 +19,7 @@ use crate::head::{GridHead, Head, sigmoid};
 use crate::image::{DecodeOptions, DefectMask, read_mask, read_rgb};
 use crate::metrics::{PixelCurveBuilder, RankingCurve};
 use crate::score::{ScoreMap, SmoothUpsampler};
-use crate::settings::{Length, Preset, Settings, Sizes};
+use crate::settings::{Folds, Length, Preset, Settings, Sizes};
 use crate::train::feature_cache::{FeatureCache, Pass};
 use crate::train::observer::Observer;
 use crate::train::{TrainJob, Training, train};
@@ -155,7 +155,7 @@ impl<'a> Watcher<'a> {
         inner: &'a dyn Observer,
     ) -> Result<Self> {
         let size = match &settings.sizes {
-            Sizes::Fixed(sizes) if sizes.len() == 1 && settings.folds == 1 => sizes[0],
+            Sizes::Fixed(sizes) if sizes.len() == 1 && settings.folds == Folds::Fixed(1) => sizes[0],
             _ => {
                 return Err(Error::caller(
                     "oracle: expected one size and one head, whose epochs can be compared",

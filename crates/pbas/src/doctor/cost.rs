@@ -101,6 +101,7 @@ pub fn estimate(
         Sizes::Auto => auto_sizes(work.shorter_sides.to_vec()),
     };
     let threads = rayon::current_num_threads();
+    let folds = settings.folds.of(work.pictures);
     let mut seconds = 0.0;
     let (mut cache, mut head_seconds, mut remember) = (0u64, 0.0, 0u64);
     let mut speed = None::<(usize, f64)>;
@@ -120,12 +121,11 @@ pub fn estimate(
         let (dim, positions) = (embedding.dim(), embedding.positions());
         if settings.neighbours.is_some() {
             let (height, width) = CoarseGrid::new(embedding).shape();
-            remember = remember.max(peak_bytes(work.pictures, height * width, settings.folds, dim));
+            remember = remember.max(peak_bytes(work.pictures, height * width, folds, dim));
         }
-        let products = settings.folds as f64 * head_work(settings, dim, positions, work.pictures);
+        let products = folds as f64 * head_work(settings, dim, positions, work.pictures);
         let known = speed.filter(|(of_dim, _)| *of_dim == dim).map(|(_, speed)| speed);
-        let found =
-            known.unwrap_or_else(|| step_speed(settings, dim, positions, settings.folds * sizes.len()));
+        let found = known.unwrap_or_else(|| step_speed(settings, dim, positions, folds * sizes.len()));
         speed = Some((dim, found));
         head_seconds += products / found;
     }

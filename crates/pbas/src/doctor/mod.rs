@@ -45,7 +45,7 @@ use crate::backbone::{Backbone, hex};
 use crate::error::chain;
 use crate::features::ExtractScratch;
 use crate::image::{DecodeOptions, Rgb8, read_rgb, read_rgb_and_bytes};
-use crate::settings::Settings;
+use crate::settings::{Folds, Settings};
 use crate::train::observer::Observer;
 use crate::words::{counted, percent};
 use crate::{Error, ErrorKind, Result};
@@ -173,7 +173,7 @@ impl Seen<'_> {
 /// What looks say about a set. `looks` are those of `pictures`, one each, or why there is none; `folds` those of a training
 /// ([`Settings::folds`]).
 #[must_use]
-pub fn conclude(pictures: &[Picture], looks: &[Result<Look>], folds: usize) -> Report {
+pub fn conclude(pictures: &[Picture], looks: &[Result<Look>], folds: Folds) -> Report {
     let seen: Vec<Seen<'_>> = pictures
         .iter()
         .zip(looks)

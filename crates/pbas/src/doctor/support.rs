@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::calibrate::proven_rate;
+use crate::settings::Folds;
 use crate::train::calibration_counts;
 use crate::words::percent;
 
@@ -31,11 +32,12 @@ pub struct Support {
     pub wanted: Vec<WantedRate>,
 }
 
-/// Fewest good pictures with which a training with so many folds proves a rate.
+/// Fewest good pictures with which a training proves a rate.
 #[must_use]
-pub fn pictures_for(rate: f64, folds: usize) -> usize {
-    let proves =
-        |pictures: usize| proven_rate(&calibration_counts(pictures, folds), rate) <= rate * (1.0 + 1e-9);
+pub fn pictures_for(rate: f64, folds: Folds) -> usize {
+    let proves = |pictures: usize| {
+        proven_rate(&calibration_counts(pictures, folds.of(pictures)), rate) <= rate * (1.0 + 1e-9)
+    };
     let (mut few, mut enough) = (0, 1);
     while !proves(enough) {
         (few, enough) = (enough, 2 * enough);
@@ -48,16 +50,16 @@ pub fn pictures_for(rate: f64, folds: usize) -> usize {
 }
 
 impl Support {
-    /// Of so many distinct good pictures, in a training with so many folds.
+    /// Of so many distinct good pictures.
     #[must_use]
-    pub fn of(pictures: usize, folds: usize) -> Self {
+    pub fn of(pictures: usize, folds: Folds) -> Self {
         let wanted = |&rate: &f64| {
             let needed = pictures_for(rate, folds);
             WantedRate { rate, pictures: needed, more: needed.saturating_sub(pictures) }
         };
         Self {
             pictures,
-            finest_rate: proven_rate(&calibration_counts(pictures, folds), 0.0),
+            finest_rate: proven_rate(&calibration_counts(pictures, folds.of(pictures)), 0.0),
             wanted: RATES.iter().map(wanted).collect(),
         }
     }
@@ -85,11 +87,13 @@ mod tests {
     #[test]
     fn counts_that_rates_need() {
         for (rate, needed) in [(0.1, 42), (0.05, 87), (0.02, 222), (0.01, 447)] {
-            assert_eq!(pictures_for(rate, 3), needed, "{rate}");
+            assert_eq!(pictures_for(rate, Folds::Fixed(3)), needed, "{rate}");
+            // Few pictures are dealt into more folds, which prove less.
+            assert_eq!(pictures_for(rate, Folds::Auto), needed.max(60), "{rate}");
         }
         // The highest of the kept out 15 % of the pictures: 99 of 654.
-        assert_eq!(pictures_for(0.01, 1), 654);
-        let s = Support::of(31, 3);
+        assert_eq!(pictures_for(0.01, Folds::Fixed(1)), 654);
+        let s = Support::of(31, Folds::Fixed(3));
         // Folds of 11, 10 and 10, of which two must agree.
         assert!((s.finest_rate - (1.0 / 12.0 + 2.0 / 11.0) / 2.0).abs() < 1e-12);
         assert_eq!(
@@ -97,7 +101,10 @@ mod tests {
             "31 distinct good pictures prove a false-reject rate of 13 % at the finest; 1 % needs 416 more"
         );
         assert_eq!(s.wanted[3], WantedRate { rate: 0.01, pictures: 447, more: 416 });
-        assert!(Support::of(447, 3).text().ends_with("of 1 % at the finest"));
-        assert_eq!(Support::of(1, 3).finest_rate, 1.0);
+        assert!(Support::of(447, Folds::Auto).text().ends_with("of 1 % at the finest"));
+        // Folds of 7 and four of 6, of which three must agree.
+        let five = Support::of(31, Folds::Auto).finest_rate;
+        assert!((five - (1.0 / 8.0 + 4.0 / 7.0) / 3.0).abs() < 1e-12);
+        assert_eq!(Support::of(1, Folds::Auto).finest_rate, 1.0);
     }
 }

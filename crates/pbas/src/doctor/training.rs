@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::report::{Finding, Kind, Severity};
 use super::{Look, Picture, Role, conclude};
+use crate::settings::Folds;
 
 /// Most findings that are told; the report has all.
 const MOST: usize = 5;
@@ -11,7 +12,7 @@ const MOST: usize = 5;
 /// Errors and warnings about good pictures, a line each, the gravest first, but for the kinds in `known`, which the caller tells
 /// itself. `looks` are those of `pictures`, one each.
 #[must_use]
-pub fn warnings(pictures: &[&Path], looks: Vec<Look>, folds: usize, known: &[Kind]) -> Vec<String> {
+pub fn warnings(pictures: &[&Path], looks: Vec<Look>, folds: Folds, known: &[Kind]) -> Vec<String> {
     let folder = common_folder(pictures);
     let named = |path: &&Path| {
         let below = path.strip_prefix(folder).unwrap_or(path);
@@ -62,15 +63,15 @@ mod tests {
         let paths: Vec<&Path> = paths.iter().map(|p| p.as_path()).collect();
         let mut looks: Vec<Look> = (0..12).map(look).collect();
         looks[7] = looks[2].clone();
-        let said = warnings(&paths, looks.clone(), 3, &[]);
+        let said = warnings(&paths, looks.clone(), Folds::Auto, &[]);
         assert!(
             said.iter().any(|l| l.contains("the same file as another good picture: `7.png`")),
             "{said:?}"
         );
         assert!(said.last().unwrap().ends_with("what to do)"));
-        let fewer = warnings(&paths, looks.clone(), 3, &[Kind::Duplicates]);
+        let fewer = warnings(&paths, looks.clone(), Folds::Auto, &[Kind::Duplicates]);
         assert_eq!(fewer.len() + 1, said.len());
-        let few = warnings(&paths[..3], looks[..3].to_vec(), 3, &[]);
+        let few = warnings(&paths[..3], looks[..3].to_vec(), Folds::Auto, &[]);
         assert!(few[0].starts_with("only 3 good pictures: fewer than 5"), "{few:?}");
         assert_eq!(common_folder(&[Path::new("a/b/1"), Path::new("a/c/1")]), Path::new("a"));
     }

@@ -31,7 +31,7 @@ use self::feature_cache::{FeatureCache, Pass, Survey};
 use self::observer::Observer;
 use self::trainer::{HeadJob, Stream, stream};
 use crate::backbone::{Backbone, hex};
-use crate::calibrate::{Calibration, patch_scale, peak, suspects};
+use crate::calibrate::{Calibration, SUSPECTS_NAMED, patch_scale, peak, suspects};
 use crate::detector::{Model, Provenance, mean_map};
 use crate::doctor;
 use crate::features::Extractor;
@@ -40,9 +40,9 @@ use crate::image::{DecodeOptions, dimensions};
 use crate::neighbours::{CoarseGrid, NeighbourRunner};
 use crate::preprocess::{Geometry, InputSize};
 use crate::roi::Positions;
-use crate::settings::{Settings, Sizes, auto_sizes};
+use crate::settings::{Folds, Settings, Sizes, auto_sizes};
 use crate::view::{View, ViewRunner};
-use crate::words::listed;
+use crate::words::listed_to;
 use crate::{Error, ErrorKind, Result};
 
 /// Share of the good pictures kept out of training where there are no fold heads.
@@ -152,7 +152,11 @@ pub fn train(job: TrainJob<'_>, observer: &dyn Observer) -> Result<Training> {
     doctor::training::warnings(&paths, looks, settings.folds, &[])
         .iter()
         .for_each(|line| observer.warn(line));
-    let mut deal = deal(&first_equal(&pixels), settings.folds, settings.seed);
+    let first = first_equal(&pixels);
+    let different = first.iter().enumerate().filter(|(i, f)| i == *f).count();
+    let folds = settings.folds.of(different);
+    settings.folds = Folds::Fixed(folds);
+    let mut deal = deal(&first, folds, settings.seed);
     deal.train.iter_mut().for_each(|seen| with_copies(seen, &cache));
     let checkpoints =
         job.checkpoints.map(|f| Checkpoints::new(f.to_owned(), run_digest(&job, &settings, &survey)));
@@ -423,7 +427,7 @@ fn warn_of_suspects<'a>(
     observer.warn(&format!(
         "unlike the other good pictures, most unlike first: {}; look at them, and train without those that are defective or \
          show another part",
-        listed(&named)
+        listed_to(&named, SUSPECTS_NAMED)
     ));
 }
 
