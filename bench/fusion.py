@@ -129,22 +129,43 @@ def masks(folder, pictures):
     return numpy.stack(found)
 
 
-def rules(about, tensor, pooled, rows, seed, pick_random, folder):
-    pictures, sides = about["pictures"], [h for h, _ in about["sizes"]]
-    fold = numpy.array([-1 if p.get("unseen_by") is None else p["unseen_by"] for p in pictures])
-    test = numpy.array([p["split"] == "test" for p in pictures])
-    labels, heads = numpy.array([p.get("label", 0) == 1 for p in pictures]), int(fold.max()) + 1
+def folds_of(pictures):
+    """The head that has not seen each picture; -1 of test pictures, which none has."""
+    return numpy.array([-1 if p.get("unseen_by") is None else p["unseen_by"] for p in pictures])
+
+
+def kinds_of_evidence(about, tensor, pooled, rows, seed, pick_random):
+    """Logits and distances, both [pictures, positions, heads], of each view."""
+    sides, fold = [h for h, _ in about["sizes"]], folds_of(about["pictures"])
     logits = [tensor(f"logits.{v}") for v in range(len(sides))]
     coarse = [distances(pooled(f"pooled.{v}"), side, fold, rows, 100 * seed + v, pick_random) for v, side in enumerate(sides)]
     near = []
     for d, l in zip(coarse, logits):
         a, b = (round(x.shape[1] ** 0.5) for x in (d, l))
         near.append(resample(d.reshape(len(d), a, a, -1), b).reshape(l.shape))
+    return logits, near
+
+
+def head_scores(values, sides):
+    """[pictures, heads]: the mean of the highest patches of each view, views by their sides."""
+    return sum(side / max(sides) * highest(v, 0.003) for v, side in zip(values, sides))
+
+
+def image_scores(scores, fold):
+    """[pictures]: the rarity that more than half of the heads reach."""
+    ranked = [rarity(scores[fold == h, h], scores[:, h]) for h in range(scores.shape[1])]
+    return numpy.median(numpy.stack(ranked, axis=1), axis=1)
+
+
+def rules(about, tensor, pooled, rows, seed, pick_random, folder):
+    pictures, sides = about["pictures"], [h for h, _ in about["sizes"]]
+    fold = folds_of(pictures)
+    test = numpy.array([p["split"] == "test" for p in pictures])
+    labels, heads = numpy.array([p.get("label", 0) == 1 for p in pictures]), int(fold.max()) + 1
+    logits, near = kinds_of_evidence(about, tensor, pooled, rows, seed, pick_random)
 
     def image(values):
-        total = sum(side / max(sides) * highest(v, 0.003) for v, side in zip(values, sides))
-        ranked = numpy.stack([rarity(total[fold == h, h], total[:, h]) for h in range(heads)], axis=1)
-        return auroc(labels[test], numpy.median(ranked, axis=1)[test])
+        return auroc(labels[test], image_scores(head_scores(values, sides), fold)[test])
 
     truth = masks(folder, [p for p, t in zip(pictures, test) if t])
 

@@ -19,6 +19,8 @@ use crate::{Error, ErrorKind, Result};
 
 /// Fewest pictures that make a sample.
 pub const FEWEST: usize = 5;
+/// How far above the others a rarity stands out, in robust deviations: rarities of good pictures have an exponential tail.
+const ODD_DEVIATIONS: f64 = 6.0;
 /// A picture stands out if good pictures as many as these would hardly hold one so rare, by this probability.
 const DOUBT: f64 = 0.05;
 
@@ -160,7 +162,8 @@ fn odd_ones(judged: &[(f64, Judgement)], rate: f64) -> (Option<usize>, Vec<usize
     let n = judged.len();
     let rejected = judged.iter().filter(|(_, j)| j.rejected).count();
     let too_many = (as_many_or_more(rejected, n, rate) < SURPRISING).then_some(rejected);
-    let mut odd = suspects(&judged.iter().map(|&(value, _)| (0, value)).collect::<Vec<_>>());
+    let values: Vec<(usize, f64)> = judged.iter().map(|&(value, _)| (0, value)).collect();
+    let mut odd = suspects(&values, ODD_DEVIATIONS);
     let rare = |j: &Judgement| j.p_value < DOUBT / n as f64 || (too_many.is_some() && j.rejected);
     odd.extend((0..n).filter(|&i| rare(&judged[i].1)));
     odd.sort_by(|&a, &b| judged[b].0.total_cmp(&judged[a].0).then(a.cmp(&b)));

@@ -43,11 +43,12 @@ pub enum Folds {
     Fixed(usize),
 }
 
-/// With fewer different good pictures [`Folds::Auto`] is [`FOLDS_OF_FEW`].
-const FEW_PICTURES: usize = 60;
+/// With so many different good pictures [`Folds::Auto`] is [`FOLDS_OF_FEW`]. Fewer would leave a single one for a fold, and a head must see
+/// how much scores of good pictures differ.
+const FEW_PICTURES: std::ops::Range<usize> = 10..60;
 /// Folds of few pictures.
 const FOLDS_OF_FEW: usize = 5;
-/// Folds of more.
+/// Folds otherwise.
 const FOLDS: usize = 3;
 
 impl Folds {
@@ -55,7 +56,7 @@ impl Folds {
     #[must_use]
     pub fn of(self, pictures: usize) -> usize {
         match self {
-            Self::Auto if pictures < FEW_PICTURES => FOLDS_OF_FEW,
+            Self::Auto if FEW_PICTURES.contains(&pictures) => FOLDS_OF_FEW,
             Self::Auto => FOLDS,
             Self::Fixed(folds) => folds,
         }
@@ -498,7 +499,7 @@ mod tests {
 
     #[test]
     fn folds_follow_the_pictures_unless_they_are_given() {
-        assert_eq!([1, 59, 60, 1000].map(|n| Folds::Auto.of(n)), [5, 5, 3, 3]);
+        assert_eq!([1, 9, 10, 59, 60, 1000].map(|n| Folds::Auto.of(n)), [3, 3, 5, 5, 3, 3]);
         assert_eq!([1, 1000].map(|n| Folds::Fixed(2).of(n)), [2, 2]);
         // As models of before hold them.
         assert_eq!(serde_json::from_str::<Folds>("3").unwrap(), Folds::Fixed(3));

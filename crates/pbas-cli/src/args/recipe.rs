@@ -32,7 +32,7 @@ pub struct Recipe {
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub feature_layers: Option<Vec<String>>,
     /// Heads a view, 1 to 16, each trained without one fold of the pictures, which it then scores for the threshold;
-    /// 1 keeps 15 % of the pictures out of training instead [default: 3, or 5 with fewer than 60 pictures; paper: 1]
+    /// 1 keeps 15 % of the pictures out of training instead [default: 3, or 5 of 10 to 59 pictures; paper: 1]
     #[arg(long, value_name = "N")]
     pub folds: Option<usize>,
     /// What is added to the heads' logits: the distance to the `nearest` of the good patches that the model remembers, or `none`: PBAS alone,

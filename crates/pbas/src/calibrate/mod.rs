@@ -21,8 +21,6 @@ use crate::{Error, Result};
 const LEAST_DEVIATION: f64 = 0.05;
 /// Least deviation of patch logits.
 const LEAST_PATCH_DEVIATION: f64 = 1e-6;
-/// How far above the others a good picture's score stands out, in robust deviations.
-const SUSPECT_DEVIATIONS: f64 = 4.0;
 /// Most of them that are named: whoever looks through them wants all, but a line must end.
 pub(crate) const SUSPECTS_NAMED: usize = 50;
 /// With fewer pictures nothing can be said to stand out.
@@ -322,11 +320,11 @@ pub fn patches_score(patches: &[f32], scoring: Scoring) -> f64 {
     })
 }
 
-/// Good pictures whose scores stand out: so many robust deviations above the median of their head's, highest first. They may be defective, or show
+/// Good pictures whose scores stand out: more than `far` robust deviations above the median of their head's, highest first. They may be defective, or show
 /// another part. `scores` holds (head, score) for each picture. A head may have unseen few pictures, so all heads share one deviation, of
 /// what lies between a picture's score and its head's median.
 #[must_use]
-pub fn suspects(scores: &[(usize, f64)]) -> Vec<usize> {
+pub fn suspects(scores: &[(usize, f64)], far: f64) -> Vec<usize> {
     if scores.len() < FEWEST_FOR_SUSPECTS {
         return Vec::new();
     }
@@ -336,7 +334,7 @@ pub fn suspects(scores: &[(usize, f64)]) -> Vec<usize> {
     let above: Vec<f64> = scores.iter().map(|&(head, score)| score - medians[head]).collect();
     let Some(usual) = Robust::of(&above, LEAST_DEVIATION) else { return Vec::new() };
     let deviations = above.iter().map(|&a| usual.above(a)).enumerate();
-    let mut found: Vec<(usize, f64)> = deviations.filter(|(_, d)| *d > SUSPECT_DEVIATIONS).collect();
+    let mut found: Vec<(usize, f64)> = deviations.filter(|(_, d)| *d > far).collect();
     found.sort_by(|a, b| b.1.total_cmp(&a.1));
     found.into_iter().map(|(i, _)| i).collect()
 }

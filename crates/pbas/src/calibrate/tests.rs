@@ -127,15 +127,15 @@ fn bad_rates_are_refused() {
 #[test]
 fn suspects_stand_out_of_their_own_head() {
     let mut scores: Vec<(usize, f64)> = (0..40).map(|i| (i % 2, (i / 2 % 7) as f64 * 0.3)).collect();
-    assert!(suspects(&scores).is_empty());
+    assert!(suspects(&scores, 4.0).is_empty());
     scores[6].1 = 30.0;
     scores[9].1 = 50.0;
-    assert_eq!(suspects(&scores), [9, 6]);
-    assert!(suspects(&[(0, 0.0), (0, 0.1), (0, 90.0)]).is_empty(), "too few to say");
+    assert_eq!(suspects(&scores, 4.0), [9, 6]);
+    assert!(suspects(&[(0, 0.0), (0, 0.1), (0, 90.0)], 4.0).is_empty(), "too few to say");
     // Six pictures a head, whose levels differ: one far above its own head's, though not above another's.
     let mut few: Vec<(usize, f64)> =
         (0..30).map(|i| (i % 5, (i % 5) as f64 * 20.0 + (i / 5) as f64 * 0.1)).collect();
-    assert!(suspects(&few).is_empty());
+    assert!(suspects(&few, 4.0).is_empty());
     few[10].1 = 7.0;
-    assert_eq!(suspects(&few), [10]);
+    assert_eq!(suspects(&few, 4.0), [10]);
 }
