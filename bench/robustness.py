@@ -3,7 +3,7 @@
 
     cargo build --release
     python3 bench/robustness.py few DATA_FOLDER [--sets a,b] [--seeds 0,1,2] [--counts 5,10,20,50,all]
-    python3 bench/robustness.py dirty DATA_FOLDER [--sets a,b] [--seeds 0,1,2]
+    python3 bench/robustness.py dirty DATA_FOLDER [--sets a,b] [--seeds 0,1,2] [--counts 0,1,5,10]
     python3 bench/robustness.py nuisance DATA_FOLDER [--sets a,b] [--seeds 0]      (needs Pillow and numpy)
 
 DATA_FOLDER holds sets in MVTec layout. Each run trains and evaluates on a changed copy of a set in a temporary folder and prints a Markdown table; `-- TRAIN FLAGS`
@@ -29,7 +29,7 @@ from common import ROOT, arguments, sets_of
 
 PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 FEW = "5,10,20,50,all"
-DIRTY = [0, 1, 5, 10]
+DIRTY, MOST_DIRTY = "0,1,5,10", 10
 
 
 def pictures(folder):
@@ -83,7 +83,7 @@ def missed(results):
 
 
 def few(args, name):
-    for count in [None if c == "all" else int(c) for c in args.counts.split(",")]:
+    for count in [None if c == "all" else int(c) for c in (args.counts or FEW).split(",")]:
         results = []
         for seed in args.seeds:
             with tempfile.TemporaryDirectory() as work:
@@ -101,14 +101,14 @@ def few(args, name):
 
 def dirty(args, name):
     clean = {}
-    for percent in DIRTY:
+    for percent in map(int, (args.counts or DIRTY).split(",")):
         losses, found, results, mended, put_in = [], 0, [], [], 0
         for seed in args.seeds:
             with tempfile.TemporaryDirectory() as work:
                 data = Set(args.data / name, Path(work) / name)
                 good, defective = data.good(), data.defective()
                 count = round(len(good) * percent / 100)
-                largest = round(len(good) * DIRTY[-1] / 100)
+                largest = round(len(good) * MOST_DIRTY / 100)
                 if 2 * largest > len(defective) or (percent and not count):
                     break
                 moved = random.Random(seed).sample(defective, largest)
@@ -210,7 +210,7 @@ def main():
     parser.add_argument("data", type=Path)
     parser.add_argument("--sets", help="folders of DATA_FOLDER; all of them if left out")
     parser.add_argument("--seeds", default=None, help="[default: 0,1,2; nuisance: 0]")
-    parser.add_argument("--counts", default=FEW, help="few: numbers of good pictures [default: %(default)s]")
+    parser.add_argument("--counts", help=f"few: numbers of good pictures [default: {FEW}]; dirty: per cents up to {MOST_DIRTY}, 0 first [default: {DIRTY}]")
     parser.add_argument("--pbas", type=Path, default=ROOT / "target/release/pbas")
     args = parser.parse_args(argv)
     args.flags = flags
