@@ -61,6 +61,14 @@ impl Folds {
             Self::Fixed(folds) => folds,
         }
     }
+
+    /// The fewest different good pictures that are as many as `needed` asks for, which is told how many folds they are dealt into.
+    #[must_use]
+    pub fn fewest(self, needed: impl Fn(usize) -> usize) -> usize {
+        let many = FEW_PICTURES.end;
+        let few = (1..many).find(|&n| needed(self.of(n)) <= n);
+        few.unwrap_or_else(|| needed(self.of(many)).max(many))
+    }
 }
 
 impl From<Option<usize>> for Folds {
@@ -501,6 +509,8 @@ mod tests {
     fn folds_follow_the_pictures_unless_they_are_given() {
         assert_eq!([1, 9, 10, 59, 60, 1000].map(|n| Folds::Auto.of(n)), [3, 3, 5, 5, 3, 3]);
         assert_eq!([1, 1000].map(|n| Folds::Fixed(2).of(n)), [2, 2]);
+        let fewest = |each: usize| [Folds::Auto, Folds::Fixed(3)].map(|f| f.fewest(|folds| each * folds));
+        assert_eq!([2, 4, 14, 30].map(fewest), [[6, 6], [20, 12], [60, 42], [90, 90]]);
         // As models of before hold them.
         assert_eq!(serde_json::from_str::<Folds>("3").unwrap(), Folds::Fixed(3));
         for folds in [Folds::Auto, Folds::Fixed(7)] {

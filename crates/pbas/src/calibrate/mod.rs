@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use statrs::distribution::{Beta, ContinuousCDF};
 
 use crate::score::{ScoreMap, top_share_mean};
-use crate::settings::Scoring;
+use crate::settings::{Folds, Scoring};
 use crate::statistics::{Robust, quantile};
 use crate::view::PatchScale;
 use crate::{Error, Result};
@@ -21,7 +21,7 @@ use crate::{Error, Result};
 const LEAST_DEVIATION: f64 = 0.05;
 /// Least deviation of patch logits.
 const LEAST_PATCH_DEVIATION: f64 = 1e-6;
-/// Most of them that are named: whoever looks through them wants all, but a line must end.
+/// Most pictures that are named for standing out: whoever looks through them wants all, but a line must end.
 pub(crate) const SUSPECTS_NAMED: usize = 50;
 /// With fewer pictures nothing can be said to stand out.
 const FEWEST_FOR_SUSPECTS: usize = 8;
@@ -223,14 +223,20 @@ impl Calibration {
         let doubt = 0.05 / samples.len() as f64;
         let agree = quorum(samples.len()) as f64;
         let confident = counts.iter().map(|&n| confident_rate(n, wanted, doubt)).sum::<f64>() / agree;
-        let each = (1.0 / wanted - 1.0 - 1e-9).ceil() as usize;
+        let needed = |heads: usize| {
+            let each = (factor(heads) / self.false_reject_rate - 1.0 - 1e-9).ceil() as usize;
+            each * heads
+        };
+        let (pictures, heads) = (counts.iter().sum(), samples.len());
+        // Where the heads are as many as the rule has for so many pictures, more pictures are dealt by it too.
+        let by_rule = self.together.is_none() && Folds::Auto.of(pictures) == heads;
         Promise {
             false_reject_rate: self.false_reject_rate,
             threshold: self.threshold,
-            pictures: counts.iter().sum(),
+            pictures,
             proven_rate: self.held_out.then_some(proven),
             confident_rate: self.held_out.then_some(confident.min(1.0)),
-            pictures_needed: each * samples.len(),
+            pictures_needed: if by_rule { Folds::Auto.fewest(needed) } else { needed(heads) },
         }
     }
 }

@@ -2,6 +2,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::*;
+use crate::doctor::support::pictures_for;
 
 const RARITY: Scoring = Scoring::Rarity { top_share: 0.01 };
 
@@ -16,6 +17,13 @@ fn promises_follow_numbers_of_pictures() {
     let p = calibration(149, 3, 0.01).promise();
     assert!(p.is_proven() && (p.proven_rate.unwrap() - 0.01).abs() < 1e-12);
     assert_eq!((p.pictures, p.pictures_needed), (447, 447));
+    // Few pictures are dealt into five folds; with more, as the doctor says too, there are three. Folds that the rule would not have stay.
+    let needed = |each, heads, rate| calibration(each, heads, rate).promise().pictures_needed;
+    for rate in [0.1, 0.05, 0.02, 0.01] {
+        assert_eq!(needed(6, 5, rate), pictures_for(rate, Folds::Auto), "{rate}");
+    }
+    assert_eq!((needed(6, 3, 0.01), needed(6, 5, 0.01)), (447, 447));
+    assert_eq!(needed(100, 5, 0.01), 5 * 166);
     let p = calibration(148, 3, 0.01).promise();
     assert!(!p.is_proven());
     assert!((p.proven_rate.unwrap() - 1.5 / 149.0).abs() < 1e-12);
