@@ -66,7 +66,7 @@ def with_defect(picture, kind, rng):
             by = rng.randint(-height * 2 // 5, height * 2 // 5), rng.randint(-width * 2 // 5, width * 2 // 5)
             other = numpy.roll(a, by, (0, 1))
         elif kind == "blur":
-            other = numpy.asarray(picture.filter(ImageFilter.GaussianBlur(max(1.5, size / 4))), numpy.float32)
+            other = numpy.asarray(picture.filter(ImageFilter.GaussianBlur(float(max(1.5, size / 4)))), numpy.float32)
         elif kind == "erase":
             around = Image.fromarray((mask[:, :, 0] * 255).astype(numpy.uint8)).filter(ImageFilter.MaxFilter(7))
             ring = numpy.asarray(around, numpy.float32)[:, :, None] / 255 - mask
