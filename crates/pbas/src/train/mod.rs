@@ -47,8 +47,8 @@ use crate::{Error, ErrorKind, Result};
 
 /// Share of the good pictures kept out of training where there are no fold heads.
 const HOLD_OUT_SHARE: f64 = 0.15;
-/// How far above the others a good picture's score stands out, in robust deviations: of the sets of docs/results.md none to three in a hundred
-/// pictures do, and most of the defective ones that are put in.
+/// How far above the others a good picture's score stands out, in robust deviations. Of most sets in docs/results.md that is where defective
+/// pictures lie that are put among the good, and a few rare good ones.
 const SUSPECT_DEVIATIONS: f64 = 4.0;
 /// Least number of pictures kept out.
 const HOLD_OUT_LEAST: usize = 5;
