@@ -17,7 +17,7 @@ import numpy
 from PIL import Image
 
 from common import sets_of
-from recipes import auroc, evidence, highest, load, parser_of, rarity
+from recipes import auroc, evidence, folds_of, highest, load, parser_of, rarities
 from robustness import Set
 
 CHANNELS = [40, 112, 192]  # Of the layers stride8, stride16 and stride32.
@@ -129,11 +129,6 @@ def masks(folder, pictures):
     return numpy.stack(found)
 
 
-def folds_of(pictures):
-    """The head that has not seen each picture; -1 of test pictures, which none has."""
-    return numpy.array([-1 if p.get("unseen_by") is None else p["unseen_by"] for p in pictures])
-
-
 def kinds_of_evidence(about, tensor, pooled, rows, seed, pick_random):
     """Logits and distances, both [pictures, positions, heads], of each view."""
     sides, fold = [h for h, _ in about["sizes"]], folds_of(about["pictures"])
@@ -153,8 +148,7 @@ def head_scores(values, sides):
 
 def image_scores(scores, fold):
     """[pictures]: the rarity that more than half of the heads reach."""
-    ranked = [rarity(scores[fold == h, h], scores[:, h]) for h in range(scores.shape[1])]
-    return numpy.median(numpy.stack(ranked, axis=1), axis=1)
+    return numpy.median(rarities(scores, fold), axis=1)
 
 
 def rules(about, tensor, pooled, rows, seed, pick_random, folder):

@@ -82,9 +82,19 @@ def rarity(good, score):
     return numpy.where(score > good[-1], above, numpy.where(score < good[0], below, numpy.interp(score, good, rank)))
 
 
+def folds_of(pictures):
+    """The head that has not seen each picture; -1 of test pictures, which none has."""
+    return numpy.array([-1 if p.get("unseen_by") is None else p["unseen_by"] for p in pictures])
+
+
+def rarities(scores, fold):
+    """[pictures, heads]: how rare each head's score is among the good pictures that it has not seen."""
+    return numpy.stack([rarity(scores[fold == h, h], scores[:, h]) for h in range(scores.shape[1])], axis=1)
+
+
 def rules(about, views):
     """Image scores of all pictures by the name of the rule."""
-    unseen = numpy.array([-1 if p.get("unseen_by") is None else p["unseen_by"] for p in about["pictures"]])
+    unseen = folds_of(about["pictures"])
     good = numpy.array([p["split"] == "good" for p in about["pictures"]])
     heads = range(views[0].shape[2])
     sides = [h for h, _ in about["sizes"]]
@@ -102,17 +112,14 @@ def rules(about, views):
             total = total + (side / max(sides)) ** weight * top
         return total
 
-    def rarities(scores):
-        return numpy.stack([rarity(scores[unseen == h][:, h], scores[:, h]) for h in heads], axis=1)
-
     found = {}
     for share in (0.01, 0.003, 0.001):
         for scale in (None, "seen", "unseen"):
             for weight in (0, 1):
                 name = f"median of rarities, top {100 * share:g} %, views {'by side' if weight else 'alike'}, "
                 name += f"logits in deviations of {scale} patches" if scale else "logits as they are"
-                found[name] = numpy.median(rarities(head_scores(share, weight, scale)), axis=1)
-    chosen = rarities(head_scores(0.003, 1, None))
+                found[name] = numpy.median(rarities(head_scores(share, weight, scale), unseen), axis=1)
+    chosen = rarities(head_scores(0.003, 1, None), unseen)
     found["mean of rarities, the rest as chosen"] = chosen.mean(axis=1)
     found["least of rarities, the rest as chosen"] = chosen.min(axis=1)
     # The first version: mean over the heads of logits on scale, views in deviations of the pictures' scores.

@@ -100,8 +100,10 @@ def few(args, name):
 
 
 def dirty(args, name):
-    clean = {}
-    for percent in map(int, (args.counts or DIRTY).split(",")):
+    clean, percents = {}, [int(c) for c in (args.counts or DIRTY).split(",")]
+    if percents[0] != 0 or max(percents) > MOST_DIRTY:
+        sys.exit(f"--counts: expected per cents up to {MOST_DIRTY}, 0 first, found {args.counts}")
+    for percent in percents:
         losses, found, results, mended, put_in = [], 0, [], [], 0
         for seed in args.seeds:
             with tempfile.TemporaryDirectory() as work:

@@ -18,8 +18,8 @@ import numpy
 from PIL import Image, ImageDraw, ImageFilter
 
 from common import sets_of
-from fusion import folds_of, head_scores, image_scores, kinds_of_evidence
-from recipes import auroc, evidence, load, parser_of
+from fusion import head_scores, image_scores, kinds_of_evidence
+from recipes import auroc, evidence, folds_of, load, parser_of
 from robustness import Set
 
 DRAWN = 96  # Pictures with a drawn defect, of each set.

@@ -35,9 +35,8 @@ pub struct Support {
 /// Fewest good pictures with which a training proves a rate.
 #[must_use]
 pub fn pictures_for(rate: f64, folds: Folds) -> usize {
-    let proves = |pictures: usize| {
-        proven_rate(&calibration_counts(pictures, folds.of(pictures)), rate) <= rate * (1.0 + 1e-9)
-    };
+    let proves =
+        |pictures: usize| proven_rate(&calibration_counts(pictures, folds), rate) <= rate * (1.0 + 1e-9);
     let (mut few, mut enough) = (0, 1);
     while !proves(enough) {
         (few, enough) = (enough, 2 * enough);
@@ -59,7 +58,7 @@ impl Support {
         };
         Self {
             pictures,
-            finest_rate: proven_rate(&calibration_counts(pictures, folds.of(pictures)), 0.0),
+            finest_rate: proven_rate(&calibration_counts(pictures, folds), 0.0),
             wanted: RATES.iter().map(wanted).collect(),
         }
     }
