@@ -21,7 +21,8 @@ from recipes import auroc, evidence, folds_of, highest, load, parser_of, raritie
 from robustness import Set
 
 CHANNELS = [40, 112, 192]  # Of the layers stride8, stride16 and stride32.
-POOL, UNIT_SAMPLE, PROJECTED = 50_000, 1_000, 64
+POOL, PROJECTED = 50_000, 64
+ANYWHERE = 3  # Patches that lie as they do to any row, beside those that tell what is usual at one.
 SIDE = 128  # Pixel figures are taken on maps of this side.
 
 
@@ -66,15 +67,33 @@ def coreset(rows, count, rng):
 
 
 def nearest(x, bank):
-    half = 0.5 * (bank ** 2).sum(axis=1)
-    least = numpy.concatenate([(half - block @ bank.T).min(axis=1) for block in numpy.array_split(x, len(x) // 8192 + 1)])
-    return numpy.sqrt(numpy.maximum((x ** 2).sum(axis=1) + 2 * least, 0))
+    """Of each row of x the distance to the nearest row of a bank, and which it is."""
+    mean, deviation, rows = bank
+    x = (x - mean) / deviation
+    half, least, at = 0.5 * (rows ** 2).sum(axis=1), [], []
+    for block in numpy.array_split(x, len(x) // 8192 + 1):
+        found = half - block @ rows.T
+        at.append(found.argmin(axis=1))
+        least.append(found[numpy.arange(len(block)), at[-1]])
+    return numpy.sqrt(numpy.maximum((x ** 2).sum(axis=1) + 2 * numpy.concatenate(least), 0)), numpy.concatenate(at)
+
+
+def moments(near, rows):
+    """[3, rows]: number, sum and sum of squares of the distances to each row."""
+    d, at = near
+    return numpy.stack([numpy.bincount(at, weights, rows) for weights in (numpy.ones_like(d), d, d * d)])
+
+
+def mean_and_deviation(moments):
+    n, s, q = moments
+    return s / n, numpy.sqrt(numpy.maximum(q / n - (s / n) ** 2, 1e-6))
 
 
 def distances(pooled, side, fold, rows, seed, pick_random):
-    """[pictures, positions, heads]: least distance to the banks that a head may look into, in its own unit."""
+    """[pictures, positions, heads], twice: the least distance to the banks that a head may look into, in its own unit; the least above what is usual at the
+    nearest row, in deviations of that."""
     rng, folds = numpy.random.default_rng(seed), int(fold.max()) + 1
-    banks, others = [], []
+    banks, pools = [], []
     for f in range(folds):
         pictures = numpy.where(fold == f)[0]
         each = -(-POOL // folds // len(pictures))
@@ -87,21 +106,27 @@ def distances(pooled, side, fold, rows, seed, pick_random):
         scaled = (pool - mean) / deviation
         kept = rng.permutation(len(pool))[:rows // folds] if pick_random else coreset(scaled, rows // folds, rng)
         banks.append((mean, deviation, scaled[kept]))
-        others.append(pool[::max(1, len(pool) // UNIT_SAMPLE)])
-    def of_bank(x, bank):
-        return nearest((x - bank[0]) / bank[1], bank[2])
-    found = []
+        pools.append(pool)
+    between = {(f, t): moments(nearest(pools[f], banks[t]), len(banks[t][2])) for f in range(folds) for t in range(folds) if f != t}
+    least, rows_at = [], []
     for batch in numpy.array_split(numpy.arange(len(pooled)), len(pooled) // 16 + 1):
         x = features(pooled[batch], side)
-        flat = x.reshape(-1, x.shape[2])
-        found.append(numpy.stack([of_bank(flat, b).reshape(len(batch), -1) for b in banks], axis=2))
-    found = numpy.concatenate(found)
-    result = []
+        found = [nearest(x.reshape(-1, x.shape[2]), b) for b in banks]
+        least.append(numpy.stack([d.reshape(len(batch), -1) for d, _ in found], axis=2))
+        rows_at.append(numpy.stack([i.reshape(len(batch), -1) for _, i in found], axis=2))
+    least, rows_at = numpy.concatenate(least), numpy.concatenate(rows_at)
+    plain, usual = [], []
     for h in range(folds):
         seen = [f for f in range(folds) if f != h]
-        unit = numpy.concatenate([of_bank(others[f], banks[t]) for f in seen for t in seen if f != t]).std()
-        result.append(found[:, :, seen].min(axis=2) / unit)
-    return numpy.stack(result, axis=2)
+        all_rows = sum(between[f, t].sum(axis=1) for f in seen for t in seen if f != t)
+        above = []
+        for t in seen:
+            of_rows = sum(between[f, t] for f in seen if f != t) + ANYWHERE * (all_rows / all_rows[0])[:, None]
+            mean, deviation = mean_and_deviation(of_rows)
+            above.append((least[:, :, t] - mean[rows_at[:, :, t]]) / deviation[rows_at[:, :, t]])
+        plain.append(least[:, :, seen].min(axis=2) / mean_and_deviation(all_rows)[1])
+        usual.append(numpy.min(above, axis=0))
+    return numpy.stack(plain, axis=2), numpy.stack(usual, axis=2)
 
 
 def blur(maps, sigma):
@@ -130,15 +155,15 @@ def masks(folder, pictures):
 
 
 def kinds_of_evidence(about, tensor, pooled, rows, seed, pick_random):
-    """Logits and distances, both [pictures, positions, heads], of each view."""
+    """Logits, distances, and distances above what is usual, all [pictures, positions, heads], of each view."""
     sides, fold = [h for h, _ in about["sizes"]], folds_of(about["pictures"])
     logits = [tensor(f"logits.{v}") for v in range(len(sides))]
-    coarse = [distances(pooled(f"pooled.{v}"), side, fold, rows, 100 * seed + v, pick_random) for v, side in enumerate(sides)]
-    near = []
-    for d, l in zip(coarse, logits):
-        a, b = (round(x.shape[1] ** 0.5) for x in (d, l))
-        near.append(resample(d.reshape(len(d), a, a, -1), b).reshape(l.shape))
-    return logits, near
+    near, above = [], []
+    for v, (side, l) in enumerate(zip(sides, logits)):
+        for kind, d in zip((near, above), distances(pooled(f"pooled.{v}"), side, fold, rows, 100 * seed + v, pick_random)):
+            a, b = (round(x.shape[1] ** 0.5) for x in (d, l))
+            kind.append(resample(d.reshape(len(d), a, a, -1).astype(numpy.float32), b).reshape(l.shape))
+    return logits, near, above
 
 
 def head_scores(values, sides):
@@ -156,7 +181,7 @@ def rules(about, tensor, pooled, rows, seed, pick_random, folder):
     fold = folds_of(pictures)
     test = numpy.array([p["split"] == "test" for p in pictures])
     labels, heads = numpy.array([p.get("label", 0) == 1 for p in pictures]), int(fold.max()) + 1
-    logits, near = kinds_of_evidence(about, tensor, pooled, rows, seed, pick_random)
+    logits, near, above = kinds_of_evidence(about, tensor, pooled, rows, seed, pick_random)
 
     def image(values):
         return auroc(labels[test], image_scores(head_scores(values, sides), fold)[test])
@@ -172,9 +197,10 @@ def rules(about, tensor, pooled, rows, seed, pick_random, folder):
             total = total + blur(resample(on_scale.reshape(-1, grid, grid, 1), SIDE)[:, :, :, 0], 4 * SIDE / side)
         return auroc(truth.ravel(), total.ravel())
 
-    ways = {"heads alone": logits, "distance alone": near}
-    for weight in (0.5, 0.7, 1, 1.5, 3):
-        ways[f"logit + {weight} distance"] = [l + weight * n for l, n in zip(logits, near)]
+    ways = {"heads alone": logits, "distance alone": near, "distance above the usual alone": above}
+    for plain, usual in ((0.5, 0), (0.7, 0), (1, 0), (1.5, 0), (3, 0), (0, 0.7), (0, 1), (0, 1.5), (0.35, 0.35), (0.5, 0.5), (0.65, 0.65), (1, 1)):
+        kinds = [f"{weight} {kind}" for weight, kind in ((plain, "distance"), (usual, "above the usual")) if weight]
+        ways[" + ".join(["logit", *kinds])] = [l + plain * n + usual * a for l, n, a in zip(logits, near, above)]
     return {name: (image(v), pixels(v) if truth is not None else None) for name, v in ways.items()}
 
 

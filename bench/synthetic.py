@@ -120,7 +120,7 @@ def rules(about, tensor, seed):
     drawn = source >= 0
     test = (fold < 0) & ~drawn
     labels = numpy.array([p.get("label", 0) == 1 for p in pictures])
-    logits, near = kinds_of_evidence(about, tensor, tensor, 2000, seed, False)
+    logits, near, _ = kinds_of_evidence(about, tensor, tensor, 2000, seed, False)
     heads = logits[0].shape[2]
 
     def both(scores):

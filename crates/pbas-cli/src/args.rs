@@ -369,8 +369,10 @@ pub enum Format {
 }
 
 fn parse_sizes(text: &str) -> Result<Sizes, String> {
-    if text == "auto" {
-        return Ok(Sizes::Auto);
+    match text {
+        "auto" => return Ok(Sizes::Auto),
+        "native" => return Ok(Sizes::Native),
+        _ => {}
     }
     text.split(',').map(parse_size).collect::<Result<_, _>>().map(Sizes::Fixed)
 }
@@ -435,6 +437,7 @@ mod tests {
             Ok(Sizes::Fixed(s.iter().map(|&(width, height)| InputSize { height, width }).collect()))
         };
         assert_eq!(parse_sizes("auto"), Ok(Sizes::Auto));
+        assert_eq!(parse_sizes("native"), Ok(Sizes::Native));
         assert_eq!(parse_sizes("288"), fixed(&[(288, 288)]));
         assert_eq!(parse_sizes("640,448, 288"), fixed(&[(640, 640), (448, 448), (288, 288)]));
         assert_eq!(parse_sizes("640x480"), fixed(&[(640, 480)]));

@@ -182,12 +182,14 @@ fn a_kill_loses_no_picture_and_records_none_twice() {
         line.wait_for((killed + 1) * 5);
         running.kill();
     }
+    // One more: where all were judged before the last kill, there would be nothing to wait for before the end.
+    line.drop_picture("test/good/000.png", format!("{count:03}.png"));
     let running = line.start();
-    line.wait_for(count);
+    line.wait_for(count + 1);
     running.end();
     let mut names: Vec<String> = line.parts().into_iter().map(|p| p.name).collect();
     names.sort();
-    assert_eq!(names, (0..count).map(|i| format!("{i:03}.png")).collect::<Vec<_>>());
+    assert_eq!(names, (0..=count).map(|i| format!("{i:03}.png")).collect::<Vec<_>>());
     line.holds();
 }
 

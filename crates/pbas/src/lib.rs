@@ -76,6 +76,7 @@ pub mod report;
 pub mod roi;
 pub mod score;
 pub mod settings;
+pub mod sizes;
 pub mod statistics;
 pub mod train;
 pub mod view;

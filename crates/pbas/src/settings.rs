@@ -7,6 +7,7 @@ use crate::head::centers::CENTER_MOMENTUM;
 use crate::patch::Pooling;
 use crate::preprocess::{Fit, InputSize};
 use crate::roi::Roi;
+pub use crate::sizes::Sizes;
 use crate::{Error, Result};
 
 /// One good part in a hundred.
@@ -20,16 +21,6 @@ pub enum Preset {
     Fast,
     /// The published settings to the letter (algorithm.md, section 1), the last epoch kept.
     Paper,
-}
-
-/// At which sizes a picture is looked at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Sizes {
-    /// By the median shorter side of the good pictures ([`auto_sizes`]).
-    Auto,
-    /// These, one view each.
-    Fixed(Vec<InputSize>),
 }
 
 /// Into how many folds the good pictures are dealt: as many heads a view, each trained without one of them. 1 keeps a share of the pictures out
@@ -205,12 +196,15 @@ pub struct NeighbourSettings {
     pub rows: usize,
     /// What a deviation of the distance counts, in logits.
     pub weight: f64,
+    /// What a deviation of the distance above what is usual at the nearest patch counts, in logits.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub usual_weight: f64,
 }
 
 impl Default for NeighbourSettings {
     /// The preset `fast` (docs/recipe.md).
     fn default() -> Self {
-        Self { rows: 2000, weight: 0.7 }
+        Self { rows: 2000, weight: 0.65, usual_weight: 0.65 }
     }
 }
 
@@ -428,7 +422,9 @@ impl Settings {
         need(averaging_ok, "averaging", "0 to 1 (excluded)", &h.averaging)?;
         if let Some(n) = &self.neighbours {
             need((16..=100_000).contains(&n.rows), "remembered patches", "16 to 100000", &n.rows)?;
-            need((0.0..=100.0).contains(&n.weight), "weight of distances", "0 to 100", &n.weight)?;
+            for weight in [n.weight, n.usual_weight] {
+                need((0.0..=100.0).contains(&weight), "weight of distances", "0 to 100", &weight)?;
+            }
             if self.scoring == Scoring::Sigmoid {
                 return Err(Error::caller(
                     "`--fuse`: expected `none` with the paper preset's scoring, found `nearest`",
@@ -466,44 +462,9 @@ impl Settings {
     }
 }
 
-/// Smallest and largest side that [`auto_sizes`] chooses for the pictures' own.
-const AUTO_RANGE: [f64; 2] = [160.0, 640.0];
-/// The second view's side as a share of the first's (docs/recipe.md).
-const AUTO_SECOND: f64 = 0.625;
-/// Sizes for pictures that are no larger than the smallest side.
-const AUTO_SMALL: [usize; 2] = [288, 160];
-
-/// The sizes of `--size auto`: the median shorter side of the pictures (within 160..640), and 0.625 of it, each to a
-/// multiple of 32. Pictures so small that the first would be 160 get 288 and 160.
-#[must_use]
-pub fn auto_sizes(mut shorter_sides: Vec<usize>) -> Vec<InputSize> {
-    shorter_sides.sort_unstable();
-    let median = shorter_sides.get(shorter_sides.len() / 2).copied().unwrap_or(288) as f64;
-    let side = median.clamp(AUTO_RANGE[0], AUTO_RANGE[1]);
-    let rung = |share: f64| (side * share / 32.0).round() as usize * 32;
-    let own = rung(1.0);
-    let pair = if own as f64 <= AUTO_RANGE[0] { AUTO_SMALL } else { [own, rung(AUTO_SECOND)] };
-    pair.map(|side| InputSize { height: side, width: side }).to_vec()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn auto_sizes_follow_the_pictures() {
-        let sides = |n: usize| auto_sizes(vec![n; 3]).iter().map(|s| s.width).collect::<Vec<_>>();
-        assert_eq!(sides(512), [512, 320]);
-        assert_eq!(sides(576), [576, 352]);
-        assert_eq!(sides(380), [384, 224]);
-        assert_eq!(sides(300), [288, 192]);
-        assert_eq!(sides(4000), [640, 416]);
-        assert_eq!(sides(200), [192, 128]);
-        assert_eq!(sides(170), [288, 160]);
-        assert_eq!(sides(128), [288, 160]);
-        assert_eq!(sides(1), [288, 160]);
-        assert_eq!(auto_sizes(vec![900, 200, 210]), auto_sizes(vec![210]));
-    }
 
     #[test]
     fn folds_follow_the_pictures_unless_they_are_given() {

@@ -14,8 +14,9 @@ pub struct Recipe {
     /// Settings to start from; the other options override single ones
     #[arg(long, value_enum, default_value = "fast")]
     pub preset: PresetName,
-    /// Sizes in pixels at which a picture is looked at, one view each: `auto`, `288`, `640,448,288` or `640x480`
-    /// (width x height); a side is 32 to 4096 [default: auto, by the pictures' own size; paper: 288]
+    /// Sizes in pixels at which a picture is looked at, one view each: `auto` (by the pictures' own size, the shorter side up to
+    /// 640), `native` (the same up to 2048: small defects in large pictures), `288`, `640,448,288` or `640x480` (width x
+    /// height); a side is 32 to 4096 [default: auto; paper: 288]
     #[arg(long, value_name = "SIZES", value_parser = parse_sizes)]
     pub size: Option<Sizes>,
     /// What gives way where a picture has other proportions than the size: `stretch` the proportions, `crop` the

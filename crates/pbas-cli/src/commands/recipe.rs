@@ -59,15 +59,15 @@ pub fn settings(args: &Recipe) -> Result<Settings> {
             Fit::Crop { resize: sizes[0].width.min(sizes[0].height) }
         }
         _ if wants_crop => {
-            return Err(Error::caller("`--fit crop`: expected one size, found several or `auto`")
+            return Err(Error::caller("`--fit crop`: expected one size, found several or a rule")
                 .with_hint("give one, for instance `--size 288`, or another `--fit`"));
         }
         (Some(FitName::Pad), _) => Fit::Pad,
         (Some(FitName::Stretch), _) => Fit::Stretch,
         (_, _) => s.fit,
     };
-    if s.scoring == Scoring::Sigmoid && s.sizes == Sizes::Auto {
-        return Err(Error::caller("`--size auto`: the paper preset looks at one size")
+    if s.scoring == Scoring::Sigmoid && !matches!(s.sizes, Sizes::Fixed(_)) {
+        return Err(Error::caller("`--size auto` and `native`: the paper preset looks at one size")
             .with_hint("give one, for instance `--size 288`"));
     }
     if let Some(layers) = &args.feature_layers {

@@ -1,12 +1,15 @@
 //! Is this the camera that the model was trained for? A model file knows the sizes at which it looks and, with a region of interest, the
 //! picture's proportions; the first pictures say what the camera sends.
 
-use pbas::settings::auto_sizes;
+use pbas::preprocess::InputSize;
+use pbas::sizes::{AUTO_MOST, Sizes};
 
 use crate::judge::Judge;
 
 /// A shorter side that differs by more than this factor from what the model looks at is another camera's.
 const SIDES: f64 = 1.5;
+/// Sides of views are multiples of twice this.
+const RUNG: usize = 16;
 /// The shorter side of pictures that are enlarged, about.
 const SMALL: usize = 160;
 /// Proportions that differ by more than this factor are others.
@@ -66,31 +69,42 @@ fn misfit(judge: &Judge, width: u32, height: u32) -> Option<String> {
         }
     }
     let looked = judge.detector().map_size();
-    let sides: Vec<usize> = model.views.iter().map(|v| v.size.width).collect();
+    let sides: Vec<usize> = model.views.iter().map(|v| v.size.width.min(v.size.height)).collect();
     let side = width.min(height) as usize;
     let ratio = match chosen_for(&sides) {
-        Some(of_model) => side_of(&chosen(side)) as f64 / of_model as f64,
+        Some(of_model) => side_of(&chosen(side, rule_of(&sides))) as f64 / of_model as f64,
         // Sizes of a person's choice: larger pictures are reduced to them, much smaller ones have little to show.
-        None => side.min(looked.width) as f64 / looked.width as f64,
+        None => {
+            let looked = looked.width.min(looked.height);
+            side.min(looked) as f64 / looked as f64
+        }
     };
     (!(1.0 / SIDES..=SIDES).contains(&ratio))
         .then(|| format!("{found}, and it looks at {} x {}", looked.width, looked.height))
 }
 
+/// The rule that chose these shorter sides, if one did: only one of them goes so far.
+fn rule_of(sides: &[usize]) -> Sizes {
+    if sides.first().is_some_and(|&s| s > AUTO_MOST) { Sizes::Native } else { Sizes::Auto }
+}
+
 /// Sizes that are chosen by the training pictures follow their shorter side; these are for such a side.
-fn chosen(side: usize) -> Vec<usize> {
-    auto_sizes(vec![side]).iter().map(|s| s.width).collect()
+fn chosen(side: usize, rule: Sizes) -> Vec<usize> {
+    rule.of(&[InputSize::square(side)]).iter().map(|s| s.width).collect()
 }
 
 /// The shorter side that chosen sizes stand for: small pictures are enlarged.
 fn side_of(sides: &[usize]) -> usize {
-    if sides == chosen(1) { SMALL } else { sides[0] }
+    if sides == chosen(1, Sizes::Auto) { SMALL } else { sides[0] }
 }
 
 /// The same of a model's sizes; `None` where they were not chosen by the pictures.
 fn chosen_for(sides: &[usize]) -> Option<usize> {
     let largest = *sides.first()?;
-    (sides == chosen(1) || sides == chosen(largest)).then(|| side_of(sides))
+    let small = sides == chosen(1, Sizes::Auto);
+    // Views lie on a coarser scale than pictures.
+    let mut near = largest.saturating_sub(RUNG)..=largest + RUNG;
+    (small || near.any(|side| sides == chosen(side, rule_of(sides)))).then(|| side_of(sides))
 }
 
 #[cfg(test)]
@@ -99,8 +113,8 @@ mod tests {
 
     #[test]
     fn the_side_of_the_training_pictures_is_known_where_it_chose_the_sizes() {
-        for side in [128, 170, 200, 300, 512, 600, 640] {
-            let found = chosen_for(&chosen(side)).unwrap() as f64 / side as f64;
+        for side in [128, 170, 200, 300, 380, 512, 600, 640, 1000, 2000] {
+            let found = chosen_for(&chosen(side, Sizes::Native)).unwrap() as f64 / side as f64;
             assert!((0.8..1.3).contains(&found), "{side}: {found}");
         }
         assert_eq!(chosen_for(&[64]), None);

@@ -10,6 +10,9 @@ const TAIL_LEAST: usize = 3;
 const SHAPE_LEAST: usize = 20;
 /// Heaviest tail that is believed.
 const HEAVIEST: f64 = 0.5;
+/// Excesses that are missing to [`TAIL_LEAST`] are taken to be as large as this, in the unit of the scores (logits): one or two scores do not say
+/// how much those of good pictures differ (docs/threshold.md).
+const USUAL_EXCESS: f64 = 1.0;
 /// Least scale of the tail, in the unit of the scores (deviations): identical scores must not make every other score infinitely rare.
 const LEAST_SCALE: f64 = 0.05;
 
@@ -45,8 +48,9 @@ impl From<GoodScores> for Vec<f64> {
 /// Scale and shape of a generalised Pareto distribution by probability-weighted moments (Hosking and Wallis, 1987); the
 /// shape is kept within 0 (exponential) and [`HEAVIEST`]. `excess` ascends.
 fn fit_tail(excess: &[f64]) -> (f64, f64) {
+    let missing = TAIL_LEAST.saturating_sub(excess.len()) as f64;
     let q = excess.len() as f64;
-    let mean = excess.iter().sum::<f64>() / q.max(1.0);
+    let mean = (excess.iter().sum::<f64>() + missing * USUAL_EXCESS) / (q + missing);
     let mut shape = 0.0;
     if excess.len() >= SHAPE_LEAST {
         let weighted =
@@ -196,6 +200,21 @@ mod tests {
         assert_eq!(GoodScores::from(vec![]).rarity(1.0), 0.0);
         let same = GoodScores::from(vec![1.0; 7]);
         assert!(same.rarity(1.0).is_finite() && same.rarity(2.0).is_finite() && same.rarity(0.0).is_finite());
+    }
+
+    /// One or two scores that happen to lie near each other do not make others rare.
+    #[test]
+    fn a_tail_of_few_scores_is_about_the_usual() {
+        for (scores, scale) in [
+            (vec![4.0], USUAL_EXCESS),
+            (vec![4.0, 4.3], (0.3 + 2.0 * USUAL_EXCESS) / 3.0),
+            (vec![4.0, 4.3, 4.6], (0.3 + 0.6 + USUAL_EXCESS) / 3.0),
+            (vec![4.0, 4.3, 4.6, 4.9], (0.3 + 0.6 + 0.9) / 3.0),
+        ] {
+            let scores = GoodScores::from(scores);
+            assert!((scores.scale - scale).abs() < 1e-12, "{scores:?}");
+            assert!(scores.rarity(5.0) < 1.5, "{scores:?}");
+        }
     }
 
     /// The tail of exponential and of heavy samples is found again.

@@ -18,7 +18,7 @@ use crate::head::Head;
 use crate::image::Rgb8;
 use crate::neighbours::CoarseGrid;
 use crate::preprocess::InputSize;
-use crate::settings::{Batch, CenterRule, Length, Settings, Sizes, auto_sizes};
+use crate::settings::{Batch, CenterRule, Length, Settings};
 use crate::train::centers::Centers;
 use crate::train::remember::peak_bytes;
 use crate::train::step::{BatchCenters, BatchSynthesis, HeadTrainer, Rates};
@@ -49,6 +49,8 @@ pub struct Cost {
     pub cache_bytes: u64,
     /// Threads it was estimated for.
     pub threads: usize,
+    /// What is to be said where the pictures are much larger ([`crate::sizes::Sizes::reduction`]).
+    pub reduction: Option<String>,
 }
 
 impl Cost {
@@ -61,13 +63,18 @@ impl Cost {
             s => format!("{:.1} hours", s / 3600.0),
         };
         let sizes: Vec<String> = self.sizes.iter().map(ToString::to_string).collect();
-        format!(
+        let mut text = format!(
             "an estimate from a probe of this machine: about {time} and {:.0} MB on {} thread{} with pictures of {} pixels",
             self.memory_bytes as f64 / 1e6,
             self.threads,
             if self.threads == 1 { "" } else { "s" },
             sizes.join(" and ")
-        )
+        );
+        if let Some(reduction) = &self.reduction {
+            text.push_str("; ");
+            text.push_str(reduction);
+        }
+        text
     }
 }
 
@@ -76,8 +83,8 @@ impl Cost {
 pub struct Workload<'a> {
     /// Good pictures.
     pub pictures: usize,
-    /// The shorter side of each.
-    pub shorter_sides: &'a [usize],
+    /// The size of each.
+    pub sizes: &'a [InputSize],
     /// Most pixels of a picture.
     pub most_pixels: u64,
     /// Time to read and decode one.
@@ -96,10 +103,7 @@ pub fn estimate(
     work: Workload<'_>,
     samples: &[Rgb8],
 ) -> Result<Cost> {
-    let sizes = match &settings.sizes {
-        Sizes::Fixed(sizes) => sizes.clone(),
-        Sizes::Auto => auto_sizes(work.shorter_sides.to_vec()),
-    };
+    let sizes = settings.sizes.of(work.sizes);
     let threads = rayon::current_num_threads();
     let folds = settings.folds.of(work.pictures);
     let mut seconds = 0.0;
@@ -140,6 +144,7 @@ pub fn estimate(
         memory_bytes: BASE_MEMORY + in_memory + remember + WORK_BYTES * work.most_pixels * threads as u64,
         cache_bytes: cache,
         threads,
+        reduction: settings.sizes.reduction(work.sizes),
     })
 }
 
@@ -243,7 +248,7 @@ mod tests {
         let cost = |pictures| {
             let work = Workload {
                 pictures,
-                shorter_sides: &[96],
+                sizes: &[InputSize::square(96)],
                 most_pixels: 96 * 96,
                 decode: Duration::from_millis(2),
                 cache_limit: 1 << 20,
@@ -254,8 +259,8 @@ mod tests {
         assert_eq!(2 * small.cache_bytes, large.cache_bytes);
         assert_eq!(small.memory_bytes, large.memory_bytes, "the cache is at its limit");
         assert!(large.feature_seconds > 0.0 && small.head_seconds > 0.0);
-        assert_eq!(small.sizes, auto_sizes(vec![96]));
-        // 50,000 patches of 344 entries over three folds, three times.
-        assert!(small.memory_bytes > BASE_MEMORY + (1 << 20) + 3 * 4 * 344 * 16_666);
+        assert_eq!(small.sizes, settings.sizes.of(&[InputSize::square(96)]));
+        // 50,000 patches of 344 entries over three folds, twice.
+        assert!(small.memory_bytes > BASE_MEMORY + (1 << 20) + 2 * 4 * 344 * 16_666);
     }
 }

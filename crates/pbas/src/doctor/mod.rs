@@ -45,6 +45,7 @@ use crate::backbone::{Backbone, hex};
 use crate::error::chain;
 use crate::features::ExtractScratch;
 use crate::image::{DecodeOptions, Rgb8, read_rgb, read_rgb_and_bytes};
+use crate::preprocess::InputSize;
 use crate::settings::{Folds, Settings};
 use crate::train::observer::Observer;
 use crate::words::{counted, percent};
@@ -139,18 +140,17 @@ fn cost_of(
     decode_time: Duration,
 ) -> Result<Option<Cost>> {
     let good = || pictures.iter().zip(looks).filter(|(p, _)| p.role == Role::Good);
-    let sizes: Vec<(usize, usize)> =
-        good().filter_map(|(_, l)| l.as_ref().ok()).map(|l| (l.width, l.height)).collect();
+    let size = |l: &Look| InputSize { height: l.height, width: l.width };
+    let sizes: Vec<InputSize> = good().filter_map(|(_, l)| l.as_ref().ok()).map(size).collect();
     let readable = good().filter(|(_, l)| l.is_ok()).map(|(p, _)| p);
     let samples: Vec<Rgb8> = readable.take(PROBES).filter_map(|p| read_rgb(&p.path, decode).ok()).collect();
     if samples.is_empty() {
         return Ok(None);
     }
-    let shorter_sides: Vec<usize> = sizes.iter().map(|(w, h)| *w.min(h)).collect();
     let work = Workload {
         pictures: sizes.len(),
-        shorter_sides: &shorter_sides,
-        most_pixels: sizes.iter().map(|(w, h)| (w * h) as u64).max().unwrap_or(0),
+        sizes: &sizes,
+        most_pixels: sizes.iter().map(|s| (s.width * s.height) as u64).max().unwrap_or(0),
         decode: decode_time,
         cache_limit: options.cache_limit,
     };

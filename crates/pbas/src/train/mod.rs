@@ -40,7 +40,7 @@ use crate::image::{DecodeOptions, dimensions};
 use crate::neighbours::{CoarseGrid, NeighbourRunner};
 use crate::preprocess::{Geometry, InputSize};
 use crate::roi::Positions;
-use crate::settings::{Folds, Settings, Sizes, auto_sizes};
+use crate::settings::{Folds, Settings, Sizes};
 use crate::view::{View, ViewRunner};
 use crate::words::listed_to;
 use crate::{Error, ErrorKind, Result};
@@ -123,7 +123,7 @@ pub fn train(job: TrainJob<'_>, observer: &dyn Observer) -> Result<Training> {
     {
         observer.warn(&warning);
     }
-    let sizes = resolve_sizes(&settings, job.pictures, &decode)?;
+    let sizes = resolve_sizes(&settings.sizes, job.pictures, &decode, observer);
     settings.sizes = Sizes::Fixed(sizes.clone());
     settings.validate()?;
     let extractors = sizes.iter().map(|&size| Extractor::for_view(&job.backbone, size, &settings));
@@ -177,21 +177,21 @@ pub fn train(job: TrainJob<'_>, observer: &dyn Observer) -> Result<Training> {
 }
 
 fn resolve_sizes(
-    settings: &Settings,
+    sizes: &Sizes,
     pictures: &[PathBuf],
     decode: &DecodeOptions,
-) -> Result<Vec<InputSize>> {
-    match &settings.sizes {
-        Sizes::Fixed(sizes) => Ok(sizes.clone()),
-        Sizes::Auto => {
-            let sides: Vec<usize> = pictures
-                .par_iter()
-                .filter_map(|p| dimensions(p, decode).ok()) // An unreadable picture is reported when it is read.
-                .map(|(w, h)| w.min(h))
-                .collect();
-            Ok(auto_sizes(sides))
-        }
+    observer: &dyn Observer,
+) -> Vec<InputSize> {
+    if let Sizes::Fixed(sizes) = sizes {
+        return sizes.clone();
     }
+    // An unreadable picture is reported when it is read.
+    let size = |p: &PathBuf| dimensions(p, decode).ok().map(|(width, height)| InputSize { height, width });
+    let found: Vec<InputSize> = pictures.par_iter().filter_map(size).collect();
+    if let Some(reduction) = sizes.reduction(&found) {
+        observer.warn(&reduction);
+    }
+    sizes.of(&found)
 }
 
 /// Deals pictures into folds, or keeps a share out; the same for the same seed and number of pictures. `first_equal` holds for
