@@ -75,7 +75,8 @@ def rarity(good, score):
     n = len(good)
     rank = -numpy.log10(numpy.minimum((n - numpy.arange(1, n + 1) + 2) / (n + 1), 1))
     tail = min(max(n // 5, 3), n - 1)
-    scale = max((good[n - tail:] - good[n - 1 - tail]).mean(), 0.05)
+    excess, missing = (good[n - tail:] - good[n - 1 - tail]).sum(), max(3 - tail, 0)
+    scale = max(excess / max(tail, 1), (excess + missing) / (tail + missing), 0.05)
     beyond = (score - good[-1]) / scale / numpy.log(10)
     above = rank[-1] + beyond + numpy.minimum(beyond, numpy.log10(2))
     below = (score - good[0]) / scale

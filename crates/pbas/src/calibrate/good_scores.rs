@@ -10,8 +10,8 @@ const TAIL_LEAST: usize = 3;
 const SHAPE_LEAST: usize = 20;
 /// Heaviest tail that is believed.
 const HEAVIEST: f64 = 0.5;
-/// Excesses that are missing to [`TAIL_LEAST`] are taken to be as large as this, in the unit of the scores (logits): one or two scores do not say
-/// how much those of good pictures differ (docs/threshold.md).
+/// Excesses that are missing to [`TAIL_LEAST`] are taken to be as large as this, in the unit of the scores (logits), unless those that are there are
+/// larger: one or two scores do not say how little those of good pictures differ (docs/threshold.md).
 const USUAL_EXCESS: f64 = 1.0;
 /// Least scale of the tail, in the unit of the scores (deviations): identical scores must not make every other score infinitely rare.
 const LEAST_SCALE: f64 = 0.05;
@@ -50,7 +50,8 @@ impl From<GoodScores> for Vec<f64> {
 fn fit_tail(excess: &[f64]) -> (f64, f64) {
     let missing = TAIL_LEAST.saturating_sub(excess.len()) as f64;
     let q = excess.len() as f64;
-    let mean = (excess.iter().sum::<f64>() + missing * USUAL_EXCESS) / (q + missing);
+    let sum = excess.iter().sum::<f64>();
+    let mean = (sum / q.max(1.0)).max((sum + missing * USUAL_EXCESS) / (q + missing));
     let mut shape = 0.0;
     if excess.len() >= SHAPE_LEAST {
         let weighted =
@@ -210,6 +211,7 @@ mod tests {
             (vec![4.0, 4.3], (0.3 + 2.0 * USUAL_EXCESS) / 3.0),
             (vec![4.0, 4.3, 4.6], (0.3 + 0.6 + USUAL_EXCESS) / 3.0),
             (vec![4.0, 4.3, 4.6, 4.9], (0.3 + 0.6 + 0.9) / 3.0),
+            (vec![4.0, 7.0], 3.0),
         ] {
             let scores = GoodScores::from(scores);
             assert!((scores.scale - scale).abs() < 1e-12, "{scores:?}");
