@@ -11,7 +11,10 @@ half: views of half the sides that `--size auto` chooses, as if the pictures had
 long: every two pictures are put side by side, a defective one beside a good one; looked at in squares, against their own proportions (`--size auto`).
 """
 import argparse
+import json
 import random
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -19,14 +22,13 @@ from common import ROOT, arguments, sets_of
 from robustness import evaluate, mean, missed, pictures
 
 
-def views(picture):
-    """Sides of the square views of a picture by the rule of `--size auto`, and of half of them."""
-    from PIL import Image
-    side = min(max(min(Image.open(picture).size), 160), 640)
-    rung = lambda side: max(32, int(side / 32 + 0.5) * 32)
-    own = rung(side)
-    whole = [288, 160] if own <= 160 else [own, rung(own * 0.625)]
-    return whole, [rung(v / 2) for v in whole]
+def views(pbas, data):
+    """Shorter sides of the views that `--size auto` chooses for a set, and half of them, to multiples of 32."""
+    run = subprocess.run([pbas, "doctor", data, "--json"], capture_output=True, text=True)
+    if not run.stdout:
+        sys.exit(run.stderr)
+    whole = [min(size.values()) for size in json.loads(run.stdout)["cost"]["sizes"]]
+    return whole, [max(32, int(side / 64 + 0.5) * 32) for side in whole]
 
 
 def size(sides):
@@ -59,7 +61,7 @@ def side_by_side(source, target, rng):
 
 
 def rows(args, name):
-    whole, half = views(pictures(args.data / name / "train/good")[0])
+    whole, half = views(args.pbas, args.data / name)
     compared = {"half": [("half", size(half)), ("whole", size(whole))], "long": [("squares", size(whole)), ("proportions kept", [])]}
     for what, flags in compared[args.kind]:
         results = []

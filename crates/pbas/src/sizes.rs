@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::preprocess::InputSize;
+use crate::statistics::quantile;
 
 /// At which sizes a picture is looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,13 +24,13 @@ pub const NATIVE_MOST: usize = 2048;
 /// Shortest side of a view.
 const LEAST: usize = 160;
 /// The second view's side as a share of the first's.
-const SECOND: f64 = 0.625;
+pub const SECOND: f64 = 0.625;
 /// Views of pictures that are no larger than [`LEAST`].
 const SMALL: [usize; 2] = [288, LEAST];
 /// The median picture of no set, if there is none.
 const NONE: InputSize = InputSize::square(288);
 /// A side is a multiple of this: the coarsest features have a cell for so many pixels.
-const RUNG: f64 = 32.0;
+pub const RUNG: usize = 32;
 /// Pictures longer than so many times their shorter side keep their proportions, others become squares: 4 to 3 and 3 to 2 gain nothing
 /// by it and cost their pixels.
 const SQUARED: f64 = 1.6;
@@ -53,8 +54,8 @@ impl Sizes {
         };
         let middle = shorter_side(pictures);
         let ratio = common_ratio(pictures);
-        let rung = |side: f64| (side / RUNG).round() as usize * RUNG as usize;
-        let side = middle.clamp(LEAST, most) as f64;
+        let rung = |side: f64| (side / RUNG as f64).round() as usize * RUNG;
+        let side = middle.clamp(LEAST as f64, most as f64);
         let own = rung(side);
         let sides = if own <= LEAST { SMALL } else { [own, rung(side * SECOND)] };
         let view = |side: usize| {
@@ -69,12 +70,12 @@ impl Sizes {
     #[must_use]
     pub fn reduction(&self, pictures: &[InputSize]) -> Option<String> {
         let middle = shorter_side(pictures);
-        if *self != Self::Auto || middle < 2 * AUTO_MOST {
+        if *self != Self::Auto || middle < (2 * AUTO_MOST) as f64 {
             return None;
         }
         let area = |sizes: Self| sizes.of(pictures).iter().map(|s| (s.width * s.height) as f64).sum::<f64>();
         Some(format!(
-            "pictures with a shorter side of {middle} pixels are looked at in {}: defects of few pixels may not show; `--size native` looks at \
+            "pictures with a shorter side of {middle:.0} pixels are looked at in {}: defects of few pixels may not show; `--size native` looks at \
              them in {} and takes about {:.0} times as long",
             self.of(pictures)[0],
             Self::Native.of(pictures)[0],
@@ -84,25 +85,20 @@ impl Sizes {
 }
 
 /// The median shorter side.
-fn shorter_side(pictures: &[InputSize]) -> usize {
-    let shorter = |s: &InputSize| s.width.min(s.height);
-    median(pictures.iter().map(shorter).collect()).unwrap_or(NONE.width)
+fn shorter_side(pictures: &[InputSize]) -> f64 {
+    let shorter: Vec<f64> = pictures.iter().map(|s| s.width.min(s.height) as f64).collect();
+    quantile(&shorter, 0.5).unwrap_or(NONE.width as f64)
 }
 
 /// Width over height of the views: the pictures' where most are alike and longer than [`SQUARED`], else 1.
 fn common_ratio(pictures: &[InputSize]) -> f64 {
     let ratio = |s: &InputSize| s.width as f64 / s.height as f64;
-    let Some(middle) = median(pictures.iter().map(ratio).collect()) else { return 1.0 };
-    let like = |s: &&InputSize| (1.0 / ALIKE..=ALIKE).contains(&(ratio(s) / middle));
-    let alike = pictures.iter().filter(like).count() as f64 >= MOST * pictures.len() as f64;
+    let ratios: Vec<f64> = pictures.iter().map(ratio).collect();
+    let Some(middle) = quantile(&ratios, 0.5) else { return 1.0 };
+    let like = |ratio: &&f64| (1.0 / ALIKE..=ALIKE).contains(&(*ratio / middle));
+    let alike = ratios.iter().filter(like).count() as f64 >= MOST * ratios.len() as f64;
     let long = !(1.0 / SQUARED..=SQUARED).contains(&middle);
     if alike && long { middle.clamp(1.0 / LONGEST, LONGEST) } else { 1.0 }
-}
-
-/// The upper median.
-fn median<T: PartialOrd + Copy>(mut values: Vec<T>) -> Option<T> {
-    values.sort_by(|a, b| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal));
-    values.get(values.len() / 2).copied()
 }
 
 #[cfg(test)]

@@ -59,7 +59,7 @@ pub fn settings(args: &Recipe) -> Result<Settings> {
             Fit::Crop { resize: sizes[0].width.min(sizes[0].height) }
         }
         _ if wants_crop => {
-            return Err(Error::caller("`--fit crop`: expected one size, found several or a rule")
+            return Err(Error::caller("`--fit crop`: expected one size, found several, `auto` or `native`")
                 .with_hint("give one, for instance `--size 288`, or another `--fit`"));
         }
         (Some(FitName::Pad), _) => Fit::Pad,

@@ -2,14 +2,12 @@
 //! picture's proportions; the first pictures say what the camera sends.
 
 use pbas::preprocess::InputSize;
-use pbas::sizes::{AUTO_MOST, Sizes};
+use pbas::sizes::{AUTO_MOST, RUNG, SECOND, Sizes};
 
 use crate::judge::Judge;
 
 /// A shorter side that differs by more than this factor from what the model looks at is another camera's.
 const SIDES: f64 = 1.5;
-/// Sides of views are multiples of twice this.
-const RUNG: usize = 16;
 /// The shorter side of pictures that are enlarged, about.
 const SMALL: usize = 160;
 /// Proportions that differ by more than this factor are others.
@@ -100,11 +98,12 @@ fn side_of(sides: &[usize]) -> usize {
 
 /// The same of a model's sizes; `None` where they were not chosen by the pictures.
 fn chosen_for(sides: &[usize]) -> Option<usize> {
-    let largest = *sides.first()?;
+    let [own, second] = *sides else { return None };
+    // Both views lie on a coarser scale than pictures: of the sides that the first stands for, the one that suits the second best.
+    let suits = (second as f64 / SECOND) as usize;
+    let side = suits.clamp(own.saturating_sub(RUNG / 2), own + RUNG / 2 - 1);
     let small = sides == chosen(1, Sizes::Auto);
-    // Views lie on a coarser scale than pictures.
-    let mut near = largest.saturating_sub(RUNG)..=largest + RUNG;
-    (small || near.any(|side| sides == chosen(side, rule_of(sides)))).then(|| side_of(sides))
+    (small || sides == chosen(side, rule_of(sides))).then(|| side_of(sides))
 }
 
 #[cfg(test)]
