@@ -107,6 +107,25 @@ pub enum Length {
     Epochs(u64),
     /// Steps.
     Steps(u64),
+    /// As many steps as a pass over the patches of the training pictures takes, within bounds: much that is to be learned takes longer (docs/recipe.md).
+    Pass {
+        /// Fewest steps.
+        least: u64,
+        /// Most steps.
+        most: u64,
+    },
+}
+
+impl Length {
+    /// Steps of a training in which a pass over the training pictures takes `pass` steps.
+    #[must_use]
+    pub fn steps(self, pass: u64) -> u64 {
+        match self {
+            Self::Epochs(n) => n * pass,
+            Self::Steps(n) => n,
+            Self::Pass { least, most } => pass.clamp(least, most),
+        }
+    }
 }
 
 /// Where the centres of the boundary come from.
@@ -294,7 +313,7 @@ impl Settings {
                 head: HeadSettings {
                     hidden: 256,
                     batch: Batch::Patches(1296),
-                    length: Length::Steps(400),
+                    length: Length::Pass { least: 400, most: 1600 },
                     centers: CenterRule::Neighbours(324),
                     center_momentum: CENTER_MOMENTUM,
                     synthesis: Synthesis::Rays,
@@ -373,11 +392,15 @@ impl Settings {
         let batch = match h.batch {
             Batch::Pictures(n) | Batch::Patches(n) => n,
         };
-        let length = match h.length {
-            Length::Epochs(n) | Length::Steps(n) => n,
+        let (least, most) = match h.length {
+            Length::Epochs(n) | Length::Steps(n) => (n, n),
+            Length::Pass { least, most } => (least, most),
         };
         need(count(batch), "batch size", "1 to 1000000", &batch)?;
-        need((1..=10_000_000).contains(&length), "steps or epochs", "1 to 10000000", &length)?;
+        for length in [least, most] {
+            need((1..=10_000_000).contains(&length), "steps or epochs", "1 to 10000000", &length)?;
+        }
+        need(least <= most, "steps", "no more at least than at most", &h.length)?;
         need((1..=8192).contains(&h.hidden), "hidden units", "1 to 8192", &h.hidden)?;
         if let Pooling::Adaptive { embed_dim } = self.pooling {
             need((1..=8192).contains(&embed_dim), "embed dimension", "1 to 8192", &embed_dim)?;

@@ -170,7 +170,9 @@ fn numbers_keep_their_last_digit() {
         for v in [&mut c.threshold, &mut c.pixel_threshold] {
             *v = rng.random_range(0.1..9.0);
         }
-        c.heads[1] = (0..9).map(|_| rng.random_range(0.1..9.0)).collect::<Vec<f64>>().into();
+        let mut heads = c.heads.to_vec();
+        heads[1] = (0..9).map(|_| rng.random_range(0.1..9.0)).collect::<Vec<f64>>().into();
+        c.heads = heads.into();
         for s in model.views.iter_mut().map(|v| &mut v.scales[1]) {
             for v in [&mut s.mean, &mut s.deviation] {
                 *v = rng.random_range(0.001..0.1);

@@ -41,7 +41,7 @@ pub struct Recipe {
     #[arg(long, value_enum)]
     pub fuse: Option<FuseName>,
     /// Also train on changed copies of the pictures: `light` (one each, a little rotated, shifted, brighter or darker, blurred), `strong` (three, changed
-    /// more, with noise), `rotations` (three, by any angle, for parts without orientation). Takes as many times longer to read, and steps by its square root
+    /// more, with noise), `rotations` (three, by any angle, for parts without orientation). Takes as many times longer to read, and more steps: its square root times as many at least
     #[arg(long, value_enum, default_value = "off")]
     pub augment: AugmentName,
     /// Numbers of the network's products, with float32 sums either way; the model keeps it, and is always run with it. `bf16` is faster
@@ -59,7 +59,7 @@ pub struct Recipe {
     /// Train each head for so many passes over its pictures [default: see --steps; paper: 640]
     #[arg(long, value_name = "N", conflicts_with = "steps")]
     pub epochs: Option<u64>,
-    /// Train each head for so many steps [default: 400; paper: see --epochs]
+    /// Train each head for so many steps [default: one pass over its pictures' patches, at least 400 and at most 1600 steps; paper: see --epochs]
     #[arg(long, value_name = "N")]
     pub steps: Option<u64>,
     /// Entries of a patch feature, 1 to 8192, by the published adaptive pooling [default: the channels as they are;

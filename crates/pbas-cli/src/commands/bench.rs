@@ -53,7 +53,7 @@ fn run_all(
     }
     let mut settings = recipe::settings(&recipe)?;
     change(&mut settings, &args.change)?;
-    if protocol == Protocol::Paper && matches!(settings.head.length, Length::Steps(_)) {
+    if protocol == Protocol::Paper && !matches!(settings.head.length, Length::Epochs(_)) {
         return Err(Error::caller("`--protocol paper`: expected a length in epochs, found `--steps`")
             .with_hint("give `--epochs`, or leave both out"));
     }

@@ -251,6 +251,7 @@ fn length(length: Length) -> String {
     match length {
         Length::Epochs(n) => format!("{n} epochs a head"),
         Length::Steps(n) => format!("{n} steps a head"),
+        Length::Pass { least, most } => format!("a pass over the patches a head, {least} to {most} steps"),
     }
 }
 

@@ -101,10 +101,12 @@ pub fn settings(args: &Recipe) -> Result<Settings> {
     Ok(s)
 }
 
-/// So many times the steps. An epoch grows with the set by itself.
+/// So many times the steps. An epoch, and a pass within its bounds, grows with the set by itself.
 fn longer(length: Length, factor: f64) -> Length {
+    let times = |n: u64| (n as f64 * factor).round() as u64;
     match length {
-        Length::Steps(n) => Length::Steps((n as f64 * factor).round() as u64),
+        Length::Steps(n) => Length::Steps(times(n)),
+        Length::Pass { least, most } => Length::Pass { least: times(least), most: times(most) },
         Length::Epochs(n) => Length::Epochs(n),
     }
 }

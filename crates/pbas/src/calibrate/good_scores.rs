@@ -124,6 +124,13 @@ impl GoodScores {
         -((n - j as f64 + 2.0) / (n + 1.0)).min(1.0).log10()
     }
 
+    /// Makes the tail at least as long as that of `all`, if there are too few scores to tell it.
+    pub(super) fn lengthen(&mut self, all: &Self) {
+        if self.len() <= TAIL_LEAST {
+            self.scale = self.scale.max(all.scale);
+        }
+    }
+
     /// Where the tail begins, its scale and its shape.
     pub(crate) fn tail_fit(&self) -> [f64; 3] {
         [self.from, self.scale, self.shape]

@@ -5,8 +5,10 @@
 //! is what more than half of the heads agree on; docs/threshold.md has the proof.
 
 mod good_scores;
+mod heads;
 
 pub use good_scores::GoodScores;
+pub use heads::HeadScores;
 
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{Beta, ContinuousCDF};
@@ -40,7 +42,7 @@ pub struct Calibration {
     /// Whether every score is of a picture that its head has not seen.
     pub held_out: bool,
     /// For each head the scores of the good pictures that it has not seen.
-    pub heads: Vec<GoodScores>,
+    pub heads: HeadScores,
     /// After a recalibration: what the heads together give for good pictures that none of them has seen.
     pub together: Option<GoodScores>,
     /// Highest value in the map of each good picture, drawn by a head that has not seen it.
@@ -98,7 +100,7 @@ impl Calibration {
             threshold: 0.0,
             pixel_threshold: 0.0,
             held_out,
-            heads,
+            heads: heads.into(),
             together: None,
             peaks,
             history: Vec::new(),

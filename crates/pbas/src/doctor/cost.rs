@@ -18,7 +18,7 @@ use crate::head::Head;
 use crate::image::Rgb8;
 use crate::neighbours::CoarseGrid;
 use crate::preprocess::InputSize;
-use crate::settings::{Batch, CenterRule, Length, Settings};
+use crate::settings::{Batch, CenterRule, Settings};
 use crate::train::centers::Centers;
 use crate::train::remember::peak_bytes;
 use crate::train::step::{BatchCenters, BatchSynthesis, HeadTrainer, Rates};
@@ -106,6 +106,8 @@ pub fn estimate(
     let sizes = settings.sizes.of(work.sizes);
     let threads = rayon::current_num_threads();
     let folds = settings.folds.of(work.pictures);
+    // Each head trains without one fold.
+    let seen = work.pictures - if folds > 1 { work.pictures / folds } else { 0 };
     let mut seconds = 0.0;
     let (mut cache, mut head_seconds, mut remember) = (0u64, 0.0, 0u64);
     let mut speed = None::<(usize, f64)>;
@@ -127,7 +129,7 @@ pub fn estimate(
             let (height, width) = CoarseGrid::new(embedding).shape();
             remember = remember.max(peak_bytes(work.pictures, height * width, folds, dim));
         }
-        let products = folds as f64 * head_work(settings, dim, positions, work.pictures);
+        let products = folds as f64 * head_work(settings, dim, positions, seen);
         let known = speed.filter(|(of_dim, _)| *of_dim == dim).map(|(_, speed)| speed);
         let found = known.unwrap_or_else(|| step_speed(settings, dim, positions, folds * sizes.len()));
         speed = Some((dim, found));
@@ -216,28 +218,26 @@ fn row_work(settings: &Settings, dim: usize, positions: usize) -> f64 {
 /// Multiply-adds of the training of one head: its steps, rows and [`row_work`].
 fn head_work(settings: &Settings, dim: usize, positions: usize, pictures: usize) -> f64 {
     let h = &settings.head;
-    let (patches, steps_an_epoch) = match h.batch {
+    let (patches, pass) = match h.batch {
         Batch::Pictures(n) => (n * positions, pictures.div_ceil(n)),
         Batch::Patches(n) => (n, (pictures * positions).div_ceil(n)),
     };
-    let steps = match h.length {
-        Length::Steps(n) => n,
-        Length::Epochs(n) => n * steps_an_epoch as u64,
-    };
-    steps as f64 * patches as f64 * row_work(settings, dim, positions)
+    h.length.steps(pass as u64) as f64 * patches as f64 * row_work(settings, dim, positions)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::Preset;
+    use crate::settings::{Length, Preset};
 
     #[test]
     fn a_step_of_the_default_preset_costs_what_the_recipe_says() {
         let settings = Settings::preset(Preset::Fast);
-        let Length::Steps(steps) = settings.head.length else { panic!("steps") };
-        let step = head_work(&settings, 344, 1296, 100) / steps as f64;
+        let Length::Pass { least, most } = settings.head.length else { panic!("a pass") };
+        let step = head_work(&settings, 344, 1296, 100) / least as f64;
         assert!((step / 0.79e9 - 1.0).abs() < 0.02, "{step}");
+        let steps = |pictures| head_work(&settings, 344, 1296, pictures) / step;
+        assert!((steps(500) - 500.0).abs() < 1e-6 && (steps(100_000) - most as f64).abs() < 1e-6);
     }
 
     #[test]

@@ -99,10 +99,7 @@ impl HeadJob<'_> {
 
     /// Steps of the whole training.
     pub(super) fn total_steps(&self) -> u64 {
-        match self.settings.length {
-            Length::Steps(n) => n,
-            Length::Epochs(n) => n * self.epoch_steps(),
-        }
+        self.settings.length.steps(self.epoch_steps())
     }
 
     /// Trains the head.
