@@ -53,7 +53,7 @@ fn distances(c: &mut Criterion) {
         let mut padded = Vec::new();
         b.iter(|| {
             laid_out.lay_out(&x, &mut padded);
-            black_box(laid_out.least_squared_distance(&padded, &candidates, f32::INFINITY, |_, _| true))
+            black_box(laid_out.nearest(&padded, &candidates, (f32::INFINITY, 0), |_, _| true))
         });
     });
     group.bench_function("distances, a loop", |b| {

@@ -23,7 +23,7 @@ use crate::calibrate::{Calibration, RATES};
 use crate::detector::{Detector, Model, Provenance};
 use crate::head::{Discriminator, FeatureScale, Head, Projection, of_head};
 use crate::image::DecodeOptions;
-use crate::neighbours::{Bank, NeighbourRunner, Neighbours};
+use crate::neighbours::{Bank, NeighbourRunner, Neighbours, Usual, lookers};
 use crate::patch::{PatchEmbedding, Pooling};
 use crate::preprocess::InputSize;
 use crate::settings::Settings;
@@ -32,10 +32,10 @@ use crate::{Error, ErrorKind, Result};
 
 /// Latest version of the file's layout. A file of a later one is refused.
 ///
-/// Version 4 is version 3 with remembered patches or with products in bfloat16; version 3 is version 2 with a region of interest or a least
+/// Version 5 is version 4 with what is usual at each remembered patch; version 4 is version 3 with remembered patches or with products in bfloat16; version 3 is version 2 with a region of interest or a least
 /// area of regions among the settings. A model without them is written as version 2, which earlier programs read; those would pass over what
 /// they do not know, and see the whole picture, or compute otherwise.
-pub const FORMAT_VERSION: u32 = 4;
+pub const FORMAT_VERSION: u32 = 5;
 /// Oldest version that is read.
 const OLDEST_VERSION: u32 = 2;
 /// Largest file that is read.
@@ -60,11 +60,13 @@ fn self_test_tolerance(precision: Precision) -> f64 {
 #[must_use]
 pub fn format_version(model: &Model) -> u32 {
     let plain = model.settings.roi.is_none() && model.settings.min_area == 0;
-    let later = model.settings.neighbours.is_some() || model.settings.precision != Precision::F32;
-    match (later, plain) {
-        (true, _) => FORMAT_VERSION,
-        (false, false) => 3,
-        (false, true) => OLDEST_VERSION,
+    let neighbours = model.settings.neighbours;
+    let later = neighbours.is_some() || model.settings.precision != Precision::F32;
+    match (neighbours.is_some_and(|n| n.usual_weight != 0.0), later, plain) {
+        (true, _, _) => FORMAT_VERSION,
+        (false, true, _) => 4,
+        (false, false, false) => 3,
+        (false, false, true) => OLDEST_VERSION,
     }
 }
 
@@ -102,6 +104,9 @@ struct NeighbourDescription {
     /// Patches in each bank.
     rows: Vec<usize>,
     deviations: Vec<f64>,
+    /// Whether each bank knows what is usual at its patches.
+    #[serde(default)]
+    usual: bool,
 }
 
 /// Writes a model.
@@ -250,6 +255,11 @@ pub fn to_bytes(model: &Model) -> Result<Vec<u8>> {
             put(format!("view{v}.bank{i}.rows"), vec![bank.count(), dim], &bank.rows);
             put(format!("view{v}.bank{i}.mean"), vec![dim], &bank.scale.mean);
             put(format!("view{v}.bank{i}.deviation"), vec![dim], &bank.scale.deviation);
+            if let Some(usual) = &bank.usual {
+                let shape = vec![usual.mean.len() / bank.count(), bank.count()];
+                put(format!("view{v}.bank{i}.usual_mean"), shape.clone(), &usual.mean);
+                put(format!("view{v}.bank{i}.usual_deviation"), shape, &usual.deviation);
+            }
         }
         let first = view.heads.first().ok_or_else(|| Error::input("a view without heads"))?;
         views.push(ViewDescription {
@@ -262,6 +272,7 @@ pub fn to_bytes(model: &Model) -> Result<Vec<u8>> {
             neighbours: view.neighbours.as_ref().map(|n| NeighbourDescription {
                 rows: n.banks.iter().map(Bank::count).collect(),
                 deviations: n.deviations.clone(),
+                usual: n.banks.iter().all(|b| b.usual.is_some()),
             }),
         });
     }
@@ -366,6 +377,12 @@ fn read(bytes: &FileBytes, name: &str) -> Result<(Model, Vec<f64>)> {
     if views.iter().any(|v| v.neighbours.is_some() != d.settings.neighbours.is_some()) {
         return Err(Error::input(
             "remembered patches: expected them in every view or in none, by the settings",
+        ));
+    }
+    let counts = d.settings.neighbours.is_some_and(|n| n.usual_weight != 0.0);
+    if views.iter().flat_map(|v| &v.neighbours).flat_map(|n| &n.banks).any(|b| b.usual.is_some() != counts) {
+        return Err(Error::input(
+            "what is usual at remembered patches: expected it in every bank or in none, by the settings",
         ));
     }
     check_calibration(&d.calibration, &views)?;
@@ -477,16 +494,22 @@ fn read_neighbours(
             d.rows, d.deviations
         )));
     }
-    let bank = |(i, &rows): (usize, &usize)| {
+    let bank = |(i, &count): (usize, &usize)| {
         let mut get = |name: &str, shape: &[usize]| take(format!("view{v}.bank{i}.{name}"), shape);
-        let rows = get("rows", &[rows, dim])?;
+        let rows = get("rows", &[count, dim])?;
         let (mean, deviation) = (get("mean", &[dim])?.to_vec(), get("deviation", &[dim])?.to_vec());
-        if deviation.iter().any(|&d| d <= 0.0) {
+        let usual = if d.usual {
+            let shape = [lookers(heads), count];
+            Some(Usual { mean: get("usual_mean", &shape)?, deviation: get("usual_deviation", &shape)? })
+        } else {
+            None
+        };
+        if deviation.iter().chain(usual.iter().flat_map(|u| &*u.deviation)).any(|&d| d <= 0.0) {
             return Err(Error::input(format!(
                 "view {v}: expected positive deviations of remembered patches"
             )));
         }
-        Ok(Bank { scale: FeatureScale { mean, deviation }, rows })
+        Ok(Bank { scale: FeatureScale { mean, deviation }, rows, usual })
     };
     let banks = d.rows.iter().enumerate().map(bank).collect::<Result<Vec<_>>>()?;
     Ok(Neighbours { banks, deviations: d.deviations.clone() })

@@ -215,12 +215,15 @@ pub struct NeighbourSettings {
     pub rows: usize,
     /// What a deviation of the distance counts, in logits.
     pub weight: f64,
+    /// What a deviation of the distance above what is usual at the nearest patch counts, in logits.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub usual_weight: f64,
 }
 
 impl Default for NeighbourSettings {
     /// The preset `fast` (docs/recipe.md).
     fn default() -> Self {
-        Self { rows: 2000, weight: 0.7 }
+        Self { rows: 2000, weight: 1.0, usual_weight: 1.0 }
     }
 }
 
@@ -442,7 +445,9 @@ impl Settings {
         need(averaging_ok, "averaging", "0 to 1 (excluded)", &h.averaging)?;
         if let Some(n) = &self.neighbours {
             need((16..=100_000).contains(&n.rows), "remembered patches", "16 to 100000", &n.rows)?;
-            need((0.0..=100.0).contains(&n.weight), "weight of distances", "0 to 100", &n.weight)?;
+            for weight in [n.weight, n.usual_weight] {
+                need((0.0..=100.0).contains(&weight), "weight of distances", "0 to 100", &weight)?;
+            }
             if self.scoring == Scoring::Sigmoid {
                 return Err(Error::caller(
                     "`--fuse`: expected `none` with the paper preset's scoring, found `nearest`",

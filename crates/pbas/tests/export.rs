@@ -11,7 +11,7 @@ use pbas::detector::{Detector, Model, Provenance, Scratch};
 use pbas::export::{DEFAULT_OPSET, Input, OPSETS, Options, check_opset, to_model, to_onnx};
 use pbas::head::{FeatureScale, Head};
 use pbas::image::Rgb8;
-use pbas::neighbours::{Bank, Neighbours};
+use pbas::neighbours::{Bank, Neighbours, Usual, lookers};
 use pbas::onnx::proto::ModelProto;
 use pbas::patch::Pooling;
 use pbas::preprocess::{Fit, Geometry, InputSize};
@@ -63,6 +63,10 @@ impl Parts {
         let mut bank = |i: usize| Bank {
             scale: FeatureScale { mean: random(self.dim, -1.0), deviation: random(self.dim, 0.5) },
             rows: random((7 + i) * self.dim, -1.0).into(),
+            usual: Some(Usual {
+                mean: random(lookers(self.heads) * (7 + i), 1.0).into(),
+                deviation: random(lookers(self.heads) * (7 + i), 0.5).into(),
+            }),
         };
         Neighbours {
             banks: (0..self.heads).map(&mut bank).collect(),
@@ -79,7 +83,8 @@ impl Parts {
         settings.pooling = self.pooling;
         settings.fit = self.fit;
         settings.scoring = self.scoring;
-        settings.neighbours = self.neighbours.then_some(NeighbourSettings { rows: 100, weight: 1.5 });
+        settings.neighbours =
+            self.neighbours.then_some(NeighbourSettings { rows: 100, weight: 1.5, usual_weight: 0.8 });
         let views = self.sizes.iter().map(|&size| {
             let mut heads: Vec<Head> =
                 (0..self.heads).map(|_| Head::initial(self.dim, 8, &mut rng)).collect();

@@ -10,9 +10,9 @@ use pbas::error::chain;
 use pbas::head::{FeatureScale, Head};
 use pbas::image::Rgb8;
 use pbas::model_file::{FORMAT_VERSION, format_version, from_bytes, load, save, to_bytes};
-use pbas::neighbours::{Bank, Neighbours};
+use pbas::neighbours::{Bank, Neighbours, Usual};
 use pbas::preprocess::InputSize;
-use pbas::settings::{Preset, Settings, Sizes};
+use pbas::settings::{NeighbourSettings, Preset, Settings, Sizes};
 use pbas::view::{PatchScale, View};
 use pbas::{Error, ErrorKind};
 use pbas_nn::linalg::Threads;
@@ -44,6 +44,7 @@ fn model() -> Model {
         }
         let scales = vec![PatchScale { mean: -1.25, deviation: 0.375 }; 2];
         let mut bank = |count: usize| Bank {
+            usual: Some(Usual { mean: vec![2.5; count].into(), deviation: vec![0.75; count].into() }),
             scale: FeatureScale { mean: random(-1.0), deviation: random(0.5) },
             rows: (0..count)
                 .flat_map(|_| random(-1.0))
@@ -259,6 +260,12 @@ fn other_files_are_refused_for_what_they_are() {
 fn a_version_no_later_than_the_model_needs() {
     let mut model = model();
     assert_eq!(format_version(&model), FORMAT_VERSION);
+    let mut of_before = model.clone();
+    of_before.settings.neighbours = Some(NeighbourSettings { usual_weight: 0.0, ..Default::default() });
+    let banks = of_before.views.iter_mut().flat_map(|v| &mut v.neighbours).flat_map(|n| &mut n.banks);
+    banks.for_each(|b| b.usual = None);
+    assert_eq!(format_version(&of_before), 4);
+    assert_eq!(from_bytes(&to_bytes(&of_before).unwrap(), NAME).unwrap().views, of_before.views);
     model.settings.neighbours = None;
     model.views.iter_mut().for_each(|v| v.neighbours = None);
     assert_eq!(format_version(&model), 2);
@@ -361,6 +368,8 @@ fn descriptions_out_of_range_are_refused() {
         ("/views/0/neighbours/deviations/0", json!(0.0), "positive deviation"),
         ("/views/1/neighbours", Value::Null, "view1.bank0.deviation` is not part"),
         ("/settings/neighbours", Value::Null, "in every view or in none"),
+        ("/settings/neighbours/usual_weight", json!(0.0), "in every bank or in none"),
+        ("/views/0/neighbours/usual", json!(false), "is not part of a model"),
         ("/calibration/false_reject_rate", json!(0.0), "calibration"),
         ("/calibration/heads/1", json!([]), "calibration"),
         ("/calibration/heads", json!([[1.0]]), "each of 2 heads"),

@@ -58,25 +58,25 @@ impl NearRows {
         out.resize(self.stride, 0.0);
     }
 
-    /// The least of `least` and the squared distances of `x` (laid out by [`NearRows::lay_out`]) to the rows that `candidates` names. Before a row is measured,
-    /// `worth(row, least so far)` says whether it may be nearer.
+    /// The nearest of `best` and the rows that `candidates` names, each a squared distance from `x` (laid out by [`NearRows::lay_out`]) and a row; of equally
+    /// near ones the first. Before a row is measured, `worth(row, least so far)` says whether it may be nearer.
     ///
     /// # Panics
     /// If `x` is not laid out, or a candidate is no row.
-    pub fn least_squared_distance(
+    pub fn nearest(
         &self,
         x: &[f32],
         candidates: &[usize],
-        mut least: f32,
+        mut best: (f32, usize),
         worth: impl Fn(usize, f32) -> bool,
-    ) -> f32 {
+    ) -> (f32, usize) {
         assert_eq!(x.len(), self.stride, "a vector that is laid out");
         assert!(candidates.iter().all(|&i| i < self.count), "candidates among {} rows", self.count);
         assert!(self.data.len() >= self.count * self.stride, "laid out rows");
         // SAFETY: `x` and every candidate's row are of `stride` values, a multiple of every set's lanes (asserted above); the set is one
         // of this processor's ([`Isa::current`]).
-        unsafe { self.isa.run(Search { rows: self, x, candidates, least: &mut least, worth }) };
-        least
+        unsafe { self.isa.run(Search { rows: self, x, candidates, best: &mut best, worth }) };
+        best
     }
 }
 
@@ -85,7 +85,7 @@ struct Search<'a, W> {
     rows: &'a NearRows,
     x: &'a [f32],
     candidates: &'a [usize],
-    least: &'a mut f32,
+    best: &'a mut (f32, usize),
     worth: W,
 }
 
@@ -93,13 +93,16 @@ impl<W: Fn(usize, f32) -> bool> Kernel for Search<'_, W> {
     // SAFETY: see the type.
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
-        let Self { rows, x, candidates, least, worth } = self;
+        let Self { rows, x, candidates, best, worth } = self;
         for &i in candidates {
-            if worth(i, *least) {
+            if worth(i, best.0) {
                 // SAFETY: the row lies inside the data.
                 let row = unsafe { rows.data.as_ptr().add(i * rows.stride) };
                 // SAFETY: see the type.
-                *least = least.min(unsafe { squared_distance::<V>(x.as_ptr(), row, rows.stride) });
+                let squared = unsafe { squared_distance::<V>(x.as_ptr(), row, rows.stride) };
+                if squared < best.0 {
+                    *best = (squared, i);
+                }
             }
         }
     }
@@ -163,7 +166,8 @@ mod tests {
                     x.iter().zip(row).map(|(x, r)| (f64::from(*x) - f64::from(*r)).powi(2)).sum()
                 };
                 for i in 0..count {
-                    let found = laid.least_squared_distance(&padded, &[i], f32::INFINITY, |_, _| true);
+                    let (found, at) = laid.nearest(&padded, &[i], (f32::INFINITY, usize::MAX), |_, _| true);
+                    assert_eq!(at, i);
                     assert!(
                         (f64::from(found) - distance(i)).abs() < 1e-5 * (1.0 + distance(i)),
                         "{isa:?} {dim}"
@@ -171,10 +175,11 @@ mod tests {
                 }
                 let all: Vec<usize> = (0..count).collect();
                 let odd = |i: usize, least: f32| i % 2 == 1 && least > 0.0;
-                let found = laid.least_squared_distance(&padded, &all, 1e9, odd);
+                let (found, at) = laid.nearest(&padded, &all, (1e9, usize::MAX), odd);
                 let least = (0..count).filter(|i| i % 2 == 1).map(distance).fold(1e9, f64::min);
                 assert!((f64::from(found) - least).abs() < 1e-5 * (1.0 + least), "{isa:?} {dim}");
-                assert_eq!(laid.least_squared_distance(&padded, &all, 0.0, |_, _| true), 0.0);
+                assert!(at == usize::MAX || (at % 2 == 1 && distance(at) <= least + 1e-5 * (1.0 + least)));
+                assert_eq!(laid.nearest(&padded, &all, (0.0, 77), |_, _| true), (0.0, 77));
             }
         }
     }
@@ -185,6 +190,6 @@ mod tests {
         let laid = NearRows::for_set(Isa::Portable, &values(3 * 8, 1), 8);
         let mut x = Vec::new();
         laid.lay_out(&values(8, 2), &mut x);
-        laid.least_squared_distance(&x, &[0, 3], 1.0, |_, _| true);
+        laid.nearest(&x, &[0, 3], (1.0, 0), |_, _| true);
     }
 }

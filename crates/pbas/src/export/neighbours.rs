@@ -2,7 +2,7 @@
 
 use super::resample::resample;
 use super::view::{Pooled, convolution, pooled_entries};
-use crate::neighbours::{Bank, Neighbours, may_look, minus_half_square};
+use crate::neighbours::{Bank, Line, Neighbours, may_look, minus_half_square};
 use crate::onnx::{Attribute, GraphBuilder, Value};
 use crate::view::ViewRunner;
 
@@ -30,13 +30,17 @@ pub(super) fn add_distances(
         let first = all[0].clone();
         all[1..].iter().fold(first, |s, more| sum(b, s, more))
     };
-    let distances: Vec<Value> = neighbours.banks.iter().map(|bank| distance(b, bank, &features)).collect();
+    let nearest: Vec<Nearest> = neighbours.banks.iter().map(|bank| of_bank(b, bank, &features)).collect();
     let of_head = |b: &mut GraphBuilder, (head, factor): (usize, &f32)| {
-        let mut seen = (0..distances.len()).filter(|&i| may_look(head, i, distances.len()));
-        let first = seen.next().map(|i| distances[i].clone()).expect("a head has seen a fold");
-        let least = seen.fold(first, |least, i| b.node("nearest", "Min", &[&least, &distances[i]], &[]));
-        let factor = b.float("factor", *factor);
-        b.node("evidence", "Mul", &[&least, &factor], &[])
+        let seen = (0..nearest.len()).filter(|&i| may_look(head, i, nearest.len()));
+        let distances = seen.clone().map(|i| nearest[i].distance.clone()).collect();
+        let (distance, factor) = (least(b, distances), b.float("factor", *factor));
+        let counted = b.node("evidence", "Mul", &[&distance, &factor], &[]);
+        let above: Option<Vec<Value>> =
+            seen.map(|i| Some(above_usual(b, &nearest[i], running.lines(i, head)?))).collect();
+        let Some(above) = above else { return counted };
+        let above = least(b, above);
+        b.node("evidence", "Add", &[&counted, &above], &[])
     };
     let each: Vec<Value> = factors.iter().enumerate().map(|of| of_head(b, of)).collect();
     let axis = [("axis", Attribute::Int(1))];
@@ -47,8 +51,32 @@ pub(super) fn add_distances(
     b.node("fused", "Add", &[logits, &evidence], &[])
 }
 
-/// Distance of every position's feature, `[batch, dim, rows, columns]`, to the nearest row of a bank, `[batch, 1, rows, columns]`.
-fn distance(b: &mut GraphBuilder, bank: &Bank, features: &Value) -> Value {
+/// Of every position the nearest row of a bank and its distance, `[batch, 1, rows, columns]` each.
+struct Nearest {
+    row: Value,
+    distance: Value,
+}
+
+/// The least of some values, at least one.
+fn least(b: &mut GraphBuilder, values: Vec<Value>) -> Value {
+    let least = values.into_iter().reduce(|least, more| b.node("least", "Min", &[&least, &more], &[]));
+    least.expect("a head has seen a fold")
+}
+
+/// What distances count above what is usual at their rows.
+fn above_usual(b: &mut GraphBuilder, nearest: &Nearest, lines: &[Line]) -> Value {
+    let mut of_row = |name: &str, of: fn(&Line) -> f32| {
+        let values: Vec<f32> = lines.iter().map(of).collect();
+        let values = b.floats(name, &[lines.len()], &values);
+        b.node("of_row", "Gather", &[&values, &nearest.row], &[("axis", Attribute::Int(0))])
+    };
+    let (gain, offset) = (of_row("usual.gain", |l| l.gain), of_row("usual.offset", |l| l.offset));
+    let scaled = b.node("above", "Mul", &[&nearest.distance, &gain], &[]);
+    b.node("above", "Add", &[&scaled, &offset], &[])
+}
+
+/// Of every position's feature, `[batch, dim, rows, columns]`, the nearest row of a bank.
+fn of_bank(b: &mut GraphBuilder, bank: &Bank, features: &Value) -> Nearest {
     let dim = bank.scale.mean.len();
     let inverse: Vec<f32> = bank.scale.deviation.iter().map(|d| 1.0 / d).collect();
     let mean = b.floats("bank.mean", &[1, dim, 1, 1], &bank.scale.mean);
@@ -62,11 +90,13 @@ fn distance(b: &mut GraphBuilder, bank: &Bank, features: &Value) -> Value {
     let axis = b.ints("channels", &[1], &[1]);
     let keep = [("keepdims", Attribute::Int(1))];
     let largest = b.node("largest", "ReduceMax", &[&products, &axis], &keep);
+    let along = [("axis", Attribute::Int(1)), ("keepdims", Attribute::Int(1))];
+    let row = b.node("nearest", "ArgMax", &[&products], &along);
     let squares = b.node("squares", "Mul", &[&scaled, &scaled], &[]);
     let length = b.node("length", "ReduceSum", &[&squares, &axis], &keep);
     let two = b.float("two", 2.0);
     let twice = b.node("twice", "Mul", &[&largest, &two], &[]);
     let squared = b.node("squared", "Sub", &[&length, &twice], &[]);
     let squared = b.node("at_least_0", "Relu", &[&squared], &[]);
-    b.node("distance", "Sqrt", &[&squared], &[])
+    Nearest { row, distance: b.node("distance", "Sqrt", &[&squared], &[]) }
 }

@@ -24,6 +24,15 @@ const LANES: usize = 16;
 /// Relative rounding error of a float32 sum over the entries of a feature, generously.
 const ROUNDING: f32 = 4e-6;
 
+/// The nearest row of a bank.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Near {
+    /// Euclidean distance.
+    pub distance: f32,
+    /// Which row.
+    pub row: usize,
+}
+
 /// Rows to be near to, laid out for the search; cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct PackedBank(Arc<Laid>);
@@ -88,23 +97,28 @@ impl PackedBank {
 
     /// Euclidean distance of each row of `x`, `[n, dim]`, to the nearest of the bank.
     pub fn distances(&self, x: &[f32], threads: Threads) -> Vec<f32> {
+        self.nearest(x, threads).iter().map(|n| n.distance).collect()
+    }
+
+    /// The row of the bank that is nearest to each row of `x`, `[n, dim]`.
+    pub fn nearest(&self, x: &[f32], threads: Threads) -> Vec<Near> {
         let dim = self.0.dim;
-        let mut out = vec![0.0; x.len() / dim];
+        let mut out = vec![Near::default(); x.len() / dim];
         each_band(threads, &mut out, BAND, 1, |work, band, out| {
             self.band(&x[band * BAND * dim..][..out.len() * dim], out, work);
         });
         out
     }
 
-    /// As [`PackedBank::distances`], for up to [`BAND`] rows on the calling thread.
-    pub(super) fn band(&self, x: &[f32], out: &mut [f32], work: &mut Work) {
+    /// As [`PackedBank::nearest`], for up to [`BAND`] rows on the calling thread.
+    pub(super) fn band(&self, x: &[f32], out: &mut [Near], work: &mut Work) {
         self.0.band(x, out, work);
     }
 }
 
 impl Laid {
-    /// Distances of a band of rows.
-    fn band(&self, x: &[f32], out: &mut [f32], work: &mut Work) {
+    /// The nearest rows of a band.
+    fn band(&self, x: &[f32], out: &mut [Near], work: &mut Work) {
         let (dim, count) = (self.dim, self.rows.count());
         shorten(&self.directions, self.short_len - 1, x, dim, &mut work.along, &mut work.short);
         work.products.resize(out.len() * count, 0.0);
@@ -114,15 +128,16 @@ impl Laid {
             let short = work.short.chunks_exact(self.short_len);
             let rows = x.chunks_exact(dim).zip(short).zip(work.products.chunks_exact(count));
             for (out, ((x, short), products)) in out.iter_mut().zip(rows) {
-                *out = self.nearest(x, short[self.short_len - 1], products, search).sqrt();
+                let (squared, row) = self.nearest(x, short[self.short_len - 1], products, search);
+                *out = Near { distance: squared.sqrt(), row };
             }
         });
     }
 
-    /// Squared distance of `x` to the nearest row; `rest` is the length of what the directions leave of it, `products` holds for
+    /// Squared distance of `x` to the nearest row, and which it is; `rest` is the length of what the directions leave of it, `products` holds for
     /// each row `(|x|^2 - bound) / 2`.
     #[inline(always)]
-    fn nearest(&self, x: &[f32], rest: f32, products: &[f32], work: &mut SearchWork) -> f32 {
+    fn nearest(&self, x: &[f32], rest: f32, products: &[f32], work: &mut SearchWork) -> (f32, usize) {
         let SearchWork { laid_out, candidates } = work;
         let square = product(x, x);
         // The length of a short rest is a difference of long squares.
@@ -131,9 +146,9 @@ impl Laid {
         let most = largest(products);
         let first = products.iter().position(|p| *p == most).unwrap_or(0);
         self.rows.lay_out(x, laid_out);
-        let least = self.rows.least_squared_distance(laid_out, &[first], f32::INFINITY, |_, _| true);
+        let best = self.rows.nearest(laid_out, &[first], (f32::INFINITY, first), |_, _| true);
         let limit = |least: f32| (square - least) / 2.0 - slack;
-        let from = limit(least);
+        let from = limit(best.0);
         candidates.clear();
         for (chunk, products) in products.chunks(LANES).enumerate() {
             if products.iter().fold(false, |any, p| any | (*p >= from)) {
@@ -142,7 +157,7 @@ impl Laid {
             }
         }
         let worth = |i: usize, least: f32| products[i] >= limit(least);
-        self.rows.least_squared_distance(laid_out, candidates, least, worth)
+        self.rows.nearest(laid_out, candidates, best, worth)
     }
 }
 
@@ -198,13 +213,16 @@ mod tests {
         let fast = bank.distances(x, Threads::One);
         assert_eq!(fast, bank.distances(x, Threads::All));
         assert_eq!(fast.len(), x.len() / dim);
-        for (x, fast) in x.chunks(dim).zip(fast) {
+        let nearest = bank.nearest(x, Threads::One);
+        for ((x, fast), near) in x.chunks(dim).zip(fast).zip(nearest) {
             let distance = |b: &[f32]| {
                 let squares = x.iter().zip(b).map(|(x, y)| (f64::from(*x) - f64::from(*y)).powi(2));
                 squares.sum::<f64>().sqrt()
             };
             let least = rows.chunks(dim).map(distance).fold(f64::INFINITY, f64::min);
             assert!((least - f64::from(fast)).abs() < 1e-5 * (1.0 + least), "{least} {fast}");
+            let of_row = distance(&rows[near.row * dim..(near.row + 1) * dim]);
+            assert!((least - of_row).abs() < 1e-5 * (1.0 + least), "row {}: {of_row}, {least}", near.row);
         }
     }
 

@@ -5,7 +5,10 @@
 //! [`CoarseGrid`]), in the scale of that fold. Head `h`, which has not seen fold `h`, is joined by the distance to the banks of all
 //! other folds:
 //!
-//! `fused_h = logit_h + weight * min over f != h of d_f / deviation_h`
+//! `fused_h = logit_h + weight * min over f != h of d_f / deviation_h + usual_weight * min over f != h of (d_f - mean_hi) / deviation_hi`
+//!
+//! where `i` is the nearest row of bank `f`, and `mean_hi` and `deviation_hi` are of the distances at which patches of the other folds that head
+//! `h` has seen lie from this row, where it is their nearest ([`Usual`]): what is far on plain ground is near where good parts vary.
 //!
 //! Nothing in it depends on the pictures of fold `h`, so a rank among their scores is exact as it is without it (docs/threshold.md).
 
@@ -15,11 +18,11 @@ mod grid;
 mod runner;
 mod subspace;
 
-pub(crate) use bank::{PackedBank, minus_half_square};
+pub(crate) use bank::{Near, PackedBank, minus_half_square};
 pub(crate) use coreset::coreset;
 pub(crate) use grid::Blend;
 pub use grid::CoarseGrid;
-pub(crate) use runner::NeighbourRunner;
+pub(crate) use runner::{Line, NeighbourRunner};
 
 use pbas_nn::weights::Weights;
 
@@ -41,6 +44,17 @@ pub struct Bank {
     pub scale: FeatureScale,
     /// `[count, dim]`, as z-scores; numbers that float16 holds exactly.
     pub rows: Weights,
+    /// How far good patches usually lie from each row; `None` in models of before.
+    pub usual: Option<Usual>,
+}
+
+/// Distances at which good patches lie from the rows of a bank, for each head that may look into it ([`place`]).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Usual {
+    /// Mean, `[heads, count]`.
+    pub mean: Weights,
+    /// Standard deviation, positive, `[heads, count]`.
+    pub deviation: Weights,
 }
 
 impl Bank {
@@ -55,4 +69,16 @@ impl Bank {
 #[must_use]
 pub fn may_look(head: usize, bank: usize, banks: usize) -> bool {
     banks == 1 || head != bank
+}
+
+/// How many heads may look into a bank.
+#[must_use]
+pub fn lookers(banks: usize) -> usize {
+    (banks - 1).max(1)
+}
+
+/// Which of the heads that may look into a bank a head is, in their order.
+#[must_use]
+pub fn place(head: usize, bank: usize) -> usize {
+    head - usize::from(head > bank)
 }

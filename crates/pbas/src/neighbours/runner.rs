@@ -1,17 +1,19 @@
 //! The distances of a picture's patches, ready to run at one picture size.
 
+use std::sync::Arc;
+
 use pbas_nn::linalg::Threads;
 use pbas_nn::vectorized;
 use rayon::prelude::*;
 
-use super::bank::{self, BAND};
+use super::bank::{self, BAND, Near};
 use super::grid::{Blend, blends};
-use super::{CoarseGrid, Neighbours, PackedBank, may_look};
+use super::{Bank, CoarseGrid, Neighbours, PackedBank, may_look, place};
 use crate::Result;
 use crate::bands::each_band;
 use crate::head::FeatureScale;
 use crate::patch::PatchEmbedding;
-use crate::settings::Settings;
+use crate::settings::{NeighbourSettings, Settings};
 use crate::view::View;
 
 /// Buffers of one thread.
@@ -19,15 +21,51 @@ use crate::view::View;
 struct Work {
     features: Vec<f32>,
     scaled: Vec<f32>,
-    least: Vec<f32>,
+    nearest: Vec<Near>,
     bank: bank::Work,
+}
+
+/// A bank, laid out; cheap to clone.
+#[derive(Debug, Clone)]
+struct Laid {
+    scale: FeatureScale,
+    rows: PackedBank,
+    /// For each head that may look and each row what a distance counts beside its share of the head's deviation: `[heads][count]`, empty
+    /// where nothing is known of what is usual.
+    lines: Arc<Vec<Vec<Line>>>,
+}
+
+/// `gain * distance + offset`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Line {
+    /// By what a distance is multiplied.
+    pub gain: f32,
+    /// What is added.
+    pub offset: f32,
+}
+
+impl Laid {
+    fn new(bank: &Bank, usual_weight: f64) -> Result<Self> {
+        let of_row = |(mean, deviation): (&f32, &f32)| {
+            let gain = usual_weight / f64::from(*deviation);
+            Line { gain: gain as f32, offset: (-gain * f64::from(*mean)) as f32 }
+        };
+        let usual = bank.usual.iter().filter(|_| usual_weight != 0.0);
+        let heads = usual.flat_map(|u| u.mean.chunks(bank.count()).zip(u.deviation.chunks(bank.count())));
+        let lines = heads.map(|(means, deviations)| means.iter().zip(deviations).map(of_row).collect());
+        Ok(Self {
+            scale: bank.scale.clone(),
+            rows: PackedBank::new(&bank.rows, bank.scale.mean.len())?,
+            lines: Arc::new(lines.collect()),
+        })
+    }
 }
 
 /// A view's banks, laid out, and the grids between which distances travel.
 #[derive(Debug)]
 pub(crate) struct NeighbourRunner {
     grid: CoarseGrid,
-    banks: Vec<(FeatureScale, PackedBank)>,
+    banks: Vec<Laid>,
     /// For each head by what a distance is multiplied.
     factors: Vec<f32>,
     /// From the coarse grid to the heads'.
@@ -42,25 +80,21 @@ impl NeighbourRunner {
     /// As [`NeighbourRunner::new`].
     pub fn of_view(view: &View, settings: &Settings, embedding: &PatchEmbedding) -> Result<Option<Self>> {
         let both = view.neighbours.as_ref().zip(settings.neighbours);
-        both.map(|(n, wanted)| Self::new(n, wanted.weight, embedding)).transpose()
+        both.map(|(n, wanted)| Self::new(n, wanted, embedding)).transpose()
     }
 
-    /// Lays out the banks; a distance counts `weight` for each deviation.
+    /// Lays out the banks; a distance counts by the weights for each deviation.
     ///
     /// # Errors
     /// An instruction set was asked for that this processor lacks.
-    fn new(neighbours: &Neighbours, weight: f64, embedding: &PatchEmbedding) -> Result<Self> {
-        let pack = |b: &super::Bank| Ok((b.scale.clone(), PackedBank::new(&b.rows, b.scale.mean.len())?));
-        let banks = neighbours.banks.par_iter().with_max_len(1).map(pack).collect::<Result<Vec<_>>>()?;
-        let factors = neighbours.deviations.iter().map(|d| (weight / d) as f32).collect();
+    fn new(neighbours: &Neighbours, wanted: NeighbourSettings, embedding: &PatchEmbedding) -> Result<Self> {
+        let banks = neighbours.banks.par_iter().with_max_len(1);
+        let banks = banks.map(|b| Laid::new(b, wanted.usual_weight)).collect::<Result<Vec<_>>>()?;
+        let factors = neighbours.deviations.iter().map(|d| (wanted.weight / d) as f32).collect();
         Ok(Self::laid_out(banks, factors, embedding))
     }
 
-    fn laid_out(
-        banks: Vec<(FeatureScale, PackedBank)>,
-        factors: Vec<f32>,
-        embedding: &PatchEmbedding,
-    ) -> Self {
+    fn laid_out(banks: Vec<Laid>, factors: Vec<f32>, embedding: &PatchEmbedding) -> Self {
         let grid = CoarseGrid::new(embedding);
         let ((height, width), (rows, columns)) = (grid.shape(), embedding.grid());
         Self { grid, banks, factors, rows: blends(height, rows), columns: blends(width, columns) }
@@ -81,15 +115,21 @@ impl NeighbourRunner {
         &self.factors
     }
 
+    /// For each row of a bank what a distance from it counts beside that, for a head that may look into it; `None` where nothing is known
+    /// of what is usual.
+    pub fn lines(&self, bank: usize, head: usize) -> Option<&[Line]> {
+        self.banks[bank].lines.get(place(head, bank)).map(Vec::as_slice)
+    }
+
     /// From the coarse grid to the heads': rows and columns.
     pub fn to_heads(&self) -> (&[Blend], &[Blend]) {
         (&self.rows, &self.columns)
     }
 
-    /// Distances of the patches of the coarse grid to some banks, `[positions, banks]`.
-    fn distances(&self, banks: &[usize], pooled: &[f32], threads: Threads) -> Vec<f32> {
+    /// The rows of some banks that are nearest to the patches of the coarse grid, `[positions, banks]`.
+    fn nearest(&self, banks: &[usize], pooled: &[f32], threads: Threads) -> Vec<Near> {
         let (height, width) = self.grid.shape();
-        let mut out = vec![0.0; height * width * banks.len()];
+        let mut out = vec![Near::default(); height * width * banks.len()];
         if banks.is_empty() {
             return out;
         }
@@ -99,39 +139,37 @@ impl NeighbourRunner {
         out
     }
 
-    /// As [`NeighbourRunner::distances`], of a band of patches from `first` on.
-    fn band(&self, banks: &[usize], pooled: &[f32], first: usize, out: &mut [f32], work: &mut Work) {
+    /// As [`NeighbourRunner::nearest`], of a band of patches from `first` on.
+    fn band(&self, banks: &[usize], pooled: &[f32], first: usize, out: &mut [Near], work: &mut Work) {
         let count = out.len() / banks.len();
-        let Work { features, scaled, least, bank: buffers } = work;
+        let Work { features, scaled, nearest, bank: buffers } = work;
         features.resize(count * self.grid.dim(), 0.0);
         vectorized!(self.grid.write_features(pooled, first, features));
-        least.resize(count, 0.0);
+        nearest.resize(count, Near::default());
         for (i, &bank) in banks.iter().enumerate() {
-            let (scale, rows) = &self.banks[bank];
+            let bank = &self.banks[bank];
             scaled.clone_from(features);
-            vectorized!(scale.apply(scaled));
-            rows.band(scaled, least, buffers);
-            out.iter_mut().skip(i).step_by(banks.len()).zip(&*least).for_each(|(out, d)| *out = *d);
+            vectorized!(bank.scale.apply(scaled));
+            bank.rows.band(scaled, nearest, buffers);
+            out.iter_mut().skip(i).step_by(banks.len()).zip(&*nearest).for_each(|(out, n)| *out = *n);
         }
     }
 
     /// Adds to the logits of every head, `[positions, heads]`, what the distances say.
     pub fn add_to(&self, logits: &mut [f32], pooled: &[f32], threads: Threads) {
         let banks: Vec<usize> = (0..self.banks.len()).collect();
-        let distances = self.distances(&banks, pooled, threads);
+        let nearest = self.nearest(&banks, pooled, threads);
         let heads = self.factors.len();
         for head in 0..heads {
-            let seen: Vec<usize> = self.seen(head).collect();
-            self.add(logits, &self.nearest(&distances, banks.len(), &seen, head), heads, head);
+            self.add(logits, &self.evidence(&nearest, &banks, head), heads, head);
         }
     }
 
     /// As [`NeighbourRunner::add_to`], for the logits of one head, `[positions]`.
     pub fn add_to_head(&self, logits: &mut [f32], pooled: &[f32], head: usize, threads: Threads) {
         let banks: Vec<usize> = self.seen(head).collect();
-        let distances = self.distances(&banks, pooled, threads);
-        let all: Vec<usize> = (0..banks.len()).collect();
-        self.add(logits, &self.nearest(&distances, banks.len(), &all, head), 1, 0);
+        let nearest = self.nearest(&banks, pooled, threads);
+        self.add(logits, &self.evidence(&nearest, &banks, head), 1, 0);
     }
 
     /// The banks that a head may look into.
@@ -140,10 +178,26 @@ impl NeighbourRunner {
         (0..banks).filter(move |&bank| may_look(head, bank, banks))
     }
 
-    /// The least of the `columns` of distances, `[positions, width]`, times the head's factor, `[positions]`.
-    fn nearest(&self, distances: &[f32], width: usize, columns: &[usize], head: usize) -> Vec<f32> {
-        let least = |of: &[f32]| columns.iter().map(|&c| of[c]).reduce(f32::min).unwrap_or_default();
-        distances.chunks_exact(width.max(1)).map(|of| least(of) * self.factors[head]).collect()
+    /// What the nearest rows of `banks`, `[positions, banks]`, count for a head, which looks into those that it may, `[positions]`: the least
+    /// distance by its deviation, and the least above what is usual.
+    fn evidence(&self, nearest: &[Near], banks: &[usize], head: usize) -> Vec<f32> {
+        let columns = banks.iter().enumerate().filter(|(_, bank)| may_look(head, **bank, self.banks.len()));
+        let columns: Vec<(usize, Option<&[Line]>)> =
+            columns.map(|(i, &b)| (i, self.lines(b, head))).collect();
+        let of_position = |of: &[Near]| {
+            let (mut distance, mut above) = (f32::INFINITY, f32::INFINITY);
+            for &(i, lines) in &columns {
+                let near = of[i];
+                distance = distance.min(near.distance);
+                if let Some(lines) = lines {
+                    let line = lines[near.row];
+                    above = above.min(line.gain * near.distance + line.offset);
+                }
+            }
+            let finite = |v: f32| if v == f32::INFINITY { 0.0 } else { v };
+            finite(distance) * self.factors[head] + finite(above)
+        };
+        nearest.chunks_exact(banks.len().max(1)).map(of_position).collect()
     }
 
     /// Brings values of the coarse grid to the heads' and adds them to every `stride`-th number from `first` on.
@@ -171,11 +225,11 @@ mod tests {
     use rand::{RngExt, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 
-    use super::super::Bank;
+    use super::super::{Usual, lookers};
     use super::*;
     use crate::patch::Pooling;
 
-    const WEIGHT: f64 = 1.5;
+    const WANTED: NeighbourSettings = NeighbourSettings { rows: 100, weight: 1.5, usual_weight: 0.8 };
 
     fn embedding() -> PatchEmbedding {
         let shape = |height, width, channels| Shape { height, width, channels };
@@ -189,12 +243,19 @@ mod tests {
 
     fn neighbours(banks: usize, rng: &mut ChaCha8Rng) -> Neighbours {
         let dim = embedding().dim();
-        let mut bank = |i: usize| Bank {
-            scale: FeatureScale {
-                mean: random(dim, rng),
-                deviation: (0..dim).map(|_| rng.random_range(0.5..2.0)).collect(),
-            },
-            rows: random((3 + i) * dim, rng).into(),
+        let lookers = lookers(banks);
+        let mut bank = |i: usize| {
+            let positive = |n: usize, rng: &mut ChaCha8Rng| -> Vec<f32> {
+                (0..n).map(|_| rng.random_range(0.5..2.0)).collect()
+            };
+            Bank {
+                scale: FeatureScale { mean: random(dim, rng), deviation: positive(dim, rng) },
+                rows: random((3 + i) * dim, rng).into(),
+                usual: Some(Usual {
+                    mean: positive(lookers * (3 + i), rng).into(),
+                    deviation: positive(lookers * (3 + i), rng).into(),
+                }),
+            }
         };
         let banks: Vec<Bank> = (0..banks).map(&mut bank).collect();
         Neighbours { deviations: (0..banks.len()).map(|h| 0.5 + h as f64).collect(), banks }
@@ -214,13 +275,23 @@ mod tests {
                 });
                 terms.sum::<f64>().sqrt()
             };
-            bank.rows.chunks(dim).map(distance).fold(f64::INFINITY, f64::min)
+            let all = bank.rows.chunks(dim).map(distance).enumerate();
+            all.min_by(|a, b| a.1.total_cmp(&b.1)).unwrap()
         };
         let at = |x: &[f32]| {
-            let seen = n.banks.iter().enumerate().filter(|(b, _)| n.banks.len() == 1 || *b != head);
-            seen.map(|(_, bank)| nearest(x, bank)).fold(f64::INFINITY, f64::min)
+            let (mut least, mut above) = (f64::INFINITY, f64::INFINITY);
+            for (b, bank) in n.banks.iter().enumerate().filter(|(b, _)| n.banks.len() == 1 || *b != head) {
+                let (row, distance) = nearest(x, bank);
+                // Of the heads but the `b`-th, this one is so many down.
+                let looker = (0..head).filter(|h| *h != b).count();
+                let of = |values: &[f32]| f64::from(values[looker * bank.count() + row]);
+                let usual = bank.usual.as_ref().unwrap();
+                least = least.min(distance);
+                above = above.min((distance - of(&usual.mean)) / of(&usual.deviation));
+            }
+            WANTED.weight * least / n.deviations[head] + WANTED.usual_weight * above
         };
-        let coarse: Vec<f64> = features.chunks(dim).map(|x| WEIGHT * at(x) / n.deviations[head]).collect();
+        let coarse: Vec<f64> = features.chunks(dim).map(at).collect();
         let ((height, width), (rows, columns)) = (grid.shape(), embedding.grid());
         let along = |i: usize, from: usize, to: usize| {
             let at = ((i as f64 + 0.5) * from as f64 / to as f64 - 0.5).clamp(0.0, from as f64 - 1.0);
@@ -242,7 +313,7 @@ mod tests {
         let embedding = embedding();
         for heads in [1, 2, 3, 5] {
             let n = neighbours(heads, &mut rng);
-            let runner = NeighbourRunner::new(&n, WEIGHT, &embedding).unwrap();
+            let runner = NeighbourRunner::new(&n, WANTED, &embedding).unwrap();
             let pooled = random(embedding.pooled_len(), &mut rng);
             let before = random(embedding.positions() * heads, &mut rng);
             let mut all = before.clone();
@@ -270,10 +341,14 @@ mod tests {
         let mut rng = ChaCha8Rng::seed_from_u64(3);
         let embedding = embedding();
         let mut n = neighbours(3, &mut rng);
+        let plain = |rows: usize| {
+            Some(Usual { mean: vec![0.0; 2 * rows].into(), deviation: vec![1.0; 2 * rows].into() })
+        };
+        n.banks.iter_mut().for_each(|b| b.usual = plain(b.count()));
         let pooled = random(embedding.pooled_len(), &mut rng);
         let evidence = |n: &Neighbours| {
             let mut logits = vec![0.0; embedding.positions() * 3];
-            let runner = NeighbourRunner::new(n, WEIGHT, &embedding).unwrap();
+            let runner = NeighbourRunner::new(n, WANTED, &embedding).unwrap();
             runner.add_to(&mut logits, &pooled, Threads::One);
             logits
         };
@@ -283,6 +358,7 @@ mod tests {
         let mut features = CoarseGrid::new(&embedding).features(&pooled);
         bank.scale.apply(&mut features);
         bank.rows = features.into();
+        bank.usual = plain(bank.count());
         let after = evidence(&n);
         for (before, after) in before.chunks(3).zip(after.chunks(3)) {
             assert_eq!(before[1], after[1]);

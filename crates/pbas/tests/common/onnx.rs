@@ -169,6 +169,10 @@ fn compute(node: &NodeProto, inputs: &[&Tensor]) -> Tensor {
             sum.map(|v| v / count as f64)
         }
         "ReduceSum" => reduce(node, inputs, 0.0, |a, b| a + b),
+        "ArgMax" => {
+            assert_eq!(int(node, "keepdims", 1), 1);
+            largest_at(a, int(node, "axis", 0) as usize)
+        }
         "ReduceMax" => reduce(node, inputs, f64::NEG_INFINITY, f64::max),
         "MatMul" => mat_mul(a, inputs[1]),
         "Conv" => conv(node, inputs),
@@ -235,7 +239,24 @@ fn reshape(a: &Tensor, to: &Tensor) -> Tensor {
     Tensor { shape, ..a.clone() }
 }
 
+/// The first of the largest along an axis, which stays with a length of 1.
+fn largest_at(a: &Tensor, axis: usize) -> Tensor {
+    let [before, n, after] = a.around(axis);
+    let mut shape = a.shape.clone();
+    shape[axis] = 1;
+    let value = |i: usize, k: usize, j: usize| a.data[(i * n + k) * after + j];
+    let at = |i: usize, j: usize| {
+        (1..n).fold(0, |best, k| if value(i, k, j) > value(i, best, j) { k } else { best }) as f64
+    };
+    let data = (0..before).flat_map(|i| (0..after).map(move |j| (i, j))).map(|(i, j)| at(i, j)).collect();
+    Tensor { shape, ..Tensor::whole(&[before * after], data) }
+}
+
 fn gather(a: &Tensor, index: &Tensor, axis: usize) -> Tensor {
+    if a.shape.len() == 1 && !index.shape.is_empty() {
+        let data = index.data.iter().map(|&i| a.data[i as usize]).collect();
+        return Tensor { shape: index.shape.clone(), data, kind: a.kind };
+    }
     assert!(index.shape.is_empty());
     let [before, n, after] = a.around(axis);
     let at = index.data[0] as usize;
