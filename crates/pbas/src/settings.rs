@@ -17,7 +17,7 @@ pub const DEFAULT_FALSE_REJECT_RATE: f64 = 0.01;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Preset {
-    /// Two views, three fold heads each (five of few pictures), neighbour centres; one to three minutes on two cores (docs/recipe.md).
+    /// Two views, five fold heads each (three of very few or many pictures), neighbour centres; one to three minutes on two cores (docs/recipe.md).
     Fast,
     /// The published settings to the letter (algorithm.md, section 1), the last epoch kept.
     Paper,
@@ -28,17 +28,18 @@ pub enum Preset {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Option<usize>", into = "Option<usize>")]
 pub enum Folds {
-    /// By the number of pictures: five where they are few, so that each head sees four fifths of them, else three (docs/recipe.md).
+    /// By the number of pictures: five, so that each head sees four fifths of them; three of very few, and of so many that three prove
+    /// a false-reject rate of 1 % (docs/recipe.md).
     Auto,
     /// So many.
     Fixed(usize),
 }
 
-/// With so many different good pictures [`Folds::Auto`] is [`FOLDS_OF_FEW`]. Fewer would leave a single one for a fold, and a head must see
-/// how much scores of good pictures differ.
-const FEW_PICTURES: std::ops::Range<usize> = 10..60;
-/// Folds of few pictures.
-const FOLDS_OF_FEW: usize = 5;
+/// With so many different good pictures [`Folds::Auto`] is [`MORE_FOLDS`]. Fewer would leave a single one for a fold, and a head must know how much
+/// scores of good pictures differ; of as many as come after, three folds prove a false-reject rate of 1 % and five would not (docs/threshold.md).
+const MORE_FOLDS_OF: std::ops::Range<usize> = 10..447;
+/// Folds where each head is to see as many pictures as it can.
+const MORE_FOLDS: usize = 5;
 /// Folds otherwise.
 const FOLDS: usize = 3;
 
@@ -47,7 +48,7 @@ impl Folds {
     #[must_use]
     pub fn of(self, pictures: usize) -> usize {
         match self {
-            Self::Auto if FEW_PICTURES.contains(&pictures) => FOLDS_OF_FEW,
+            Self::Auto if MORE_FOLDS_OF.contains(&pictures) => MORE_FOLDS,
             Self::Auto => FOLDS,
             Self::Fixed(folds) => folds,
         }
@@ -56,7 +57,7 @@ impl Folds {
     /// The fewest different good pictures that are as many as `needed` asks for, which is told how many folds they are dealt into.
     #[must_use]
     pub fn fewest(self, needed: impl Fn(usize) -> usize) -> usize {
-        let many = FEW_PICTURES.end;
+        let many = MORE_FOLDS_OF.end;
         let few = (1..many).find(|&n| needed(self.of(n)) <= n);
         few.unwrap_or_else(|| needed(self.of(many)).max(many))
     }
@@ -223,7 +224,7 @@ pub struct NeighbourSettings {
 impl Default for NeighbourSettings {
     /// The preset `fast` (docs/recipe.md).
     fn default() -> Self {
-        Self { rows: 2000, weight: 1.0, usual_weight: 1.0 }
+        Self { rows: 2000, weight: 0.5, usual_weight: 1.0 }
     }
 }
 
@@ -491,7 +492,7 @@ mod tests {
 
     #[test]
     fn folds_follow_the_pictures_unless_they_are_given() {
-        assert_eq!([1, 9, 10, 59, 60, 1000].map(|n| Folds::Auto.of(n)), [3, 3, 5, 5, 3, 3]);
+        assert_eq!([1, 9, 10, 446, 447, 1000].map(|n| Folds::Auto.of(n)), [3, 3, 5, 5, 3, 3]);
         assert_eq!([1, 1000].map(|n| Folds::Fixed(2).of(n)), [2, 2]);
         let fewest = |each: usize| [Folds::Auto, Folds::Fixed(3)].map(|f| f.fewest(|folds| each * folds));
         assert_eq!([2, 4, 14, 30].map(fewest), [[6, 6], [20, 12], [60, 42], [90, 90]]);

@@ -57,7 +57,7 @@ pub(super) fn remember(
         let pool: Vec<Vec<f32>> = chosen.par_iter().map_init(Vec::new, gather).collect();
         pool.concat()
     };
-    let of_fold = |(f, pictures): (usize, &Vec<usize>)| -> (Chosen, Vec<usize>, Bank) {
+    let of_fold = |(f, pictures): (usize, &Vec<usize>)| {
         let mut rng = stream(seed, Stream::Neighbours, view, f, 0);
         let each = (POOL / folds.len()).div_ceil(pictures.len()).clamp(1, positions.count());
         let chosen: Chosen =
@@ -68,14 +68,10 @@ pub(super) fn remember(
         let kept = coreset(&pool, dim, (settings.rows / folds.len()).max(1), &mut rng);
         let half = |v: f32| f16::from_f32(v.clamp(f16::MIN.to_f32(), f16::MAX.to_f32())).to_f32();
         let rows: Vec<f32> = kept.iter().flat_map(|&i| &pool[i * dim..][..dim]).map(|&v| half(v)).collect();
-        (chosen, kept, Bank { scale, rows: rows.into(), usual: None })
+        ((chosen, kept), Bank { scale, rows: rows.into(), usual: None })
     };
-    let mut banks = Vec::new();
-    let mut pools = Vec::new();
-    for (chosen, kept, bank) in folds.iter().enumerate().map(of_fold) {
-        banks.push(bank);
-        pools.push((chosen, kept));
-    }
+    let chosen = folds.iter().enumerate().map(of_fold);
+    let (pools, mut banks): (Vec<(Chosen, Vec<usize>)>, Vec<Bank>) = chosen.unzip();
     let packed = banks.iter().map(|b| PackedBank::new(&b.rows, dim)).collect::<Result<Vec<_>>>()?;
     // The pools are gathered again one by one: all of them at once would take as much memory as a training may have.
     let between = pools.iter().enumerate().map(|(from, (chosen, kept))| {
@@ -108,13 +104,13 @@ impl Between {
     ) -> Vec<Self> {
         let dim = banks[from].scale.mean.len();
         let to_bank = |(to, (bank, packed)): (usize, (&Bank, &PackedBank))| {
+            // Nothing asks how far a pool lies from its own bank where there are others enough.
+            if from == to && banks.len() > 2 {
+                return Self::of(&[], bank.count());
+            }
             let rows = pool.chunks_exact(dim).enumerate();
             let rows = rows.filter(|(i, _)| from != to || kept.binary_search(i).is_err());
             let mut rows: Vec<f32> = rows.flat_map(|(_, row)| row).copied().collect();
-            // Nothing asks how far a pool lies from its own bank where there are others enough.
-            if from == to && banks.len() > 2 {
-                rows.clear();
-            }
             bank.scale.apply(&mut rows);
             Self::of(&packed.nearest(&rows, Threads::All), bank.count())
         };
