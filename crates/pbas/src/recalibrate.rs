@@ -151,7 +151,7 @@ fn warn_of_odd_ones(kept: &[(&PathBuf, Judged)], model: &Model, observer: &dyn O
     let paths: Vec<&Path> = kept.iter().map(|(path, _)| path.as_path()).collect();
     let looks = kept.iter().map(|(_, j)| j.look.clone()).collect();
     // Too few for a training may be enough here.
-    let said = doctor::training::warnings(&paths, looks, model.settings.folds, &[Kind::TooFew]);
+    let said = doctor::training::warnings(&paths, looks, &model.settings, &[Kind::TooFew]);
     said.iter().for_each(|line| observer.warn(line));
 }
 

@@ -3,6 +3,7 @@
 use pbas_nn::Precision;
 use serde::{Deserialize, Serialize};
 
+use crate::calibrate::proves;
 use crate::head::centers::CENTER_MOMENTUM;
 use crate::patch::Pooling;
 use crate::preprocess::{Fit, InputSize};
@@ -17,7 +18,7 @@ pub const DEFAULT_FALSE_REJECT_RATE: f64 = 0.01;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Preset {
-    /// Two views, five fold heads each (three of very few or many pictures), neighbour centres; one to three minutes on two cores (docs/recipe.md).
+    /// Two views, five fold heads each (three of very few pictures, or where they prove more), neighbour centres; one to three minutes on two cores (docs/recipe.md).
     Fast,
     /// The published settings to the letter (algorithm.md, section 1), the last epoch kept.
     Paper,
@@ -28,39 +29,48 @@ pub enum Preset {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Option<usize>", into = "Option<usize>")]
 pub enum Folds {
-    /// By the number of pictures: five, so that each head sees four fifths of them; three of very few, and of so many that three prove
-    /// a false-reject rate of 1 % (docs/recipe.md).
+    /// Five, so that each head sees four fifths of the pictures; three of fewer than ten pictures, and where three prove the wanted
+    /// false-reject rate and five do not (docs/recipe.md).
     Auto,
     /// So many.
     Fixed(usize),
 }
 
-/// With so many different good pictures [`Folds::Auto`] is [`MORE_FOLDS`]. Fewer would leave a single one for a fold, and a head must know how much
-/// scores of good pictures differ; of as many as come after, three folds prove a false-reject rate of 1 % and five would not (docs/threshold.md).
-const MORE_FOLDS_OF: std::ops::Range<usize> = 10..447;
 /// Folds where each head is to see as many pictures as it can.
 const MORE_FOLDS: usize = 5;
-/// Folds otherwise.
+/// Fewer different good pictures are not dealt into [`MORE_FOLDS`]: a single one would be left for a fold, and a head must know how much scores of good
+/// pictures differ.
+const FEWEST_FOR_MORE: usize = 10;
+/// Folds otherwise, which prove most.
 const FOLDS: usize = 3;
 
 impl Folds {
-    /// How many folds so many different good pictures are dealt into, where there is one for each.
+    /// How many folds so many different good pictures are dealt into, where there is one for each, in a training for a wanted false-reject rate.
     #[must_use]
-    pub fn of(self, pictures: usize) -> usize {
+    pub fn of(self, pictures: usize, false_reject_rate: f64) -> usize {
+        let proves = |folds: usize| proves(&fold_sizes(pictures, folds), false_reject_rate);
         match self {
-            Self::Auto if MORE_FOLDS_OF.contains(&pictures) => MORE_FOLDS,
-            Self::Auto => FOLDS,
+            Self::Auto if pictures < FEWEST_FOR_MORE => FOLDS,
+            Self::Auto if proves(FOLDS) && !proves(MORE_FOLDS) => FOLDS,
+            Self::Auto => MORE_FOLDS,
             Self::Fixed(folds) => folds,
         }
     }
 
-    /// The fewest different good pictures that are as many as `needed` asks for, which is told how many folds they are dealt into.
+    /// The folds that prove a rate with the fewest pictures.
     #[must_use]
-    pub fn fewest(self, needed: impl Fn(usize) -> usize) -> usize {
-        let many = MORE_FOLDS_OF.end;
-        let few = (1..many).find(|&n| needed(self.of(n)) <= n);
-        few.unwrap_or_else(|| needed(self.of(many)).max(many))
+    pub fn proving_most(self) -> usize {
+        match self {
+            Self::Auto => FOLDS,
+            Self::Fixed(folds) => folds,
+        }
     }
+}
+
+/// How many pictures each fold holds.
+#[must_use]
+pub fn fold_sizes(pictures: usize, folds: usize) -> Vec<usize> {
+    (0..folds).map(|f| pictures / folds + usize::from(f < pictures % folds)).collect()
 }
 
 impl From<Option<usize>> for Folds {
@@ -478,8 +488,8 @@ impl Settings {
             Scoring::Sigmoid => {
                 let one = matches!(&self.sizes, Sizes::Fixed(s) if s.len() == 1);
                 need(one, "sizes", "one with the paper preset's scoring", &self.sizes)?;
-                let folds = self.folds.of(usize::MAX);
-                need(folds == 1, "folds", "1 with the paper preset's scoring", &folds)?;
+                let one = self.folds == Folds::Fixed(1);
+                need(one, "folds", "1 with the paper preset's scoring", &Option::<usize>::from(self.folds))?;
             }
         }
         Ok(())
@@ -492,10 +502,12 @@ mod tests {
 
     #[test]
     fn folds_follow_the_pictures_unless_they_are_given() {
-        assert_eq!([1, 9, 10, 446, 447, 1000].map(|n| Folds::Auto.of(n)), [3, 3, 5, 5, 3, 3]);
-        assert_eq!([1, 1000].map(|n| Folds::Fixed(2).of(n)), [2, 2]);
-        let fewest = |each: usize| [Folds::Auto, Folds::Fixed(3)].map(|f| f.fewest(|folds| each * folds));
-        assert_eq!([2, 4, 14, 30].map(fewest), [[6, 6], [20, 12], [60, 42], [90, 90]]);
+        let of = |pictures: [usize; 6], rate| pictures.map(|n| Folds::Auto.of(n, rate));
+        assert_eq!(of([1, 9, 10, 446, 447, 829], 0.01), [3, 3, 5, 5, 3, 3]);
+        assert_eq!(of([10, 41, 42, 79, 80, 830], 0.1), [5, 5, 3, 3, 5, 5]);
+        assert_eq!(Folds::Auto.of(830, 0.01), 5);
+        assert_eq!([1, 1000].map(|n| Folds::Fixed(2).of(n, 0.01)), [2, 2]);
+        assert_eq!(fold_sizes(11, 3), [4, 4, 3]);
         // As models of before hold them.
         assert_eq!(serde_json::from_str::<Folds>("3").unwrap(), Folds::Fixed(3));
         for folds in [Folds::Auto, Folds::Fixed(7)] {

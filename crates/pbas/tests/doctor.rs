@@ -9,7 +9,7 @@ use pbas::demo::{DemoKind, render};
 use pbas::doctor::report::{Finding, Kind, Readiness, Severity};
 use pbas::doctor::{DoctorOptions, Examination, Look, Report, conclude, examine, html, pictures};
 use pbas::image::{DecodeOptions, decode_rgb};
-use pbas::settings::{Folds, Preset, Settings};
+use pbas::settings::{Preset, Settings};
 use pbas::train::observer::Silent;
 
 fn washer(seed: u64) -> RgbImage {
@@ -260,7 +260,7 @@ fn looks_made_elsewhere_give_the_same_report() {
             Look::at(&bytes, &picture, false)
         })
         .collect();
-    let apart = conclude(&set, &looks, Folds::Auto);
+    let apart = conclude(&set, &looks, &Settings::preset(Preset::Fast));
     assert_eq!(apart, report(dir.path()));
     let warnings: Vec<&str> = apart.warnings().collect();
     assert_eq!(warnings, ["1 good picture is the same file as another good picture: `copy.png`"]);

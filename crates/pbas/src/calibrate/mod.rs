@@ -230,15 +230,15 @@ impl Calibration {
             each * heads
         };
         let (pictures, heads) = (counts.iter().sum(), samples.len());
-        // Where the heads are as many as the rule has for so many pictures, more pictures are dealt by it too.
-        let by_rule = self.together.is_none() && Folds::Auto.of(pictures) == heads;
+        // Where the heads are as many as the rule has for so many pictures, a training on more pictures goes by it too.
+        let by_rule = self.together.is_none() && Folds::Auto.of(pictures, self.false_reject_rate) == heads;
         Promise {
             false_reject_rate: self.false_reject_rate,
             threshold: self.threshold,
             pictures,
             proven_rate: self.held_out.then_some(proven),
             confident_rate: self.held_out.then_some(confident.min(1.0)),
-            pictures_needed: if by_rule { Folds::Auto.fewest(needed) } else { needed(heads) },
+            pictures_needed: needed(if by_rule { Folds::Auto.proving_most() } else { heads }),
         }
     }
 }
@@ -259,6 +259,12 @@ pub fn proven_rate(pictures_of_heads: &[usize], rate: f64) -> f64 {
     }
     let each = |&n: &usize| (rate / factor(heads)).max(1.0 / (n as f64 + 1.0));
     (pictures_of_heads.iter().map(each).sum::<f64>() / quorum(heads) as f64).min(1.0)
+}
+
+/// Whether so many good pictures for each head prove a rate.
+#[must_use]
+pub fn proves(pictures_of_heads: &[usize], rate: f64) -> bool {
+    proven_rate(pictures_of_heads, rate) <= rate * (1.0 + 1e-9)
 }
 
 /// Upper bound, at confidence `1 - doubt`, on the share of good parts above the threshold of a rate in a sample of `n`: the threshold

@@ -105,7 +105,7 @@ pub fn estimate(
 ) -> Result<Cost> {
     let sizes = settings.sizes.of(work.sizes);
     let threads = rayon::current_num_threads();
-    let folds = settings.folds.of(work.pictures);
+    let folds = settings.folds.of(work.pictures, settings.false_reject_rate);
     // Each head trains without one fold.
     let seen = work.pictures - if folds > 1 { work.pictures / folds } else { 0 };
     let mut seconds = 0.0;
@@ -260,7 +260,7 @@ mod tests {
         assert_eq!(small.memory_bytes, large.memory_bytes, "the cache is at its limit");
         assert!(large.feature_seconds > 0.0 && small.head_seconds > 0.0);
         assert_eq!(small.sizes, settings.sizes.of(&[InputSize::square(96)]));
-        // 50,000 patches of 344 entries over three folds, twice.
-        assert!(small.memory_bytes > BASE_MEMORY + (1 << 20) + 2 * 4 * 344 * 16_666);
+        // 50,000 patches of 344 entries over five folds, twice.
+        assert!(small.memory_bytes > BASE_MEMORY + (1 << 20) + 2 * 4 * 344 * 10_000);
     }
 }

@@ -46,7 +46,7 @@ use crate::error::chain;
 use crate::features::ExtractScratch;
 use crate::image::{DecodeOptions, Rgb8, read_rgb, read_rgb_and_bytes};
 use crate::preprocess::InputSize;
-use crate::settings::{Folds, Settings};
+use crate::settings::Settings;
 use crate::train::observer::Observer;
 use crate::words::{counted, percent};
 use crate::{Error, ErrorKind, Result};
@@ -126,7 +126,7 @@ pub fn examine(
             thumbnails.insert(picture.name.clone(), jpeg);
         }
     }
-    let mut report = conclude(pictures, &looks, options.settings.folds);
+    let mut report = conclude(pictures, &looks, &options.settings);
     report.cost = cost;
     Ok(Examination { report, thumbnails })
 }
@@ -170,10 +170,10 @@ impl Seen<'_> {
     }
 }
 
-/// What looks say about a set. `looks` are those of `pictures`, one each, or why there is none; `folds` those of a training
-/// ([`Settings::folds`]).
+/// What looks say about a set. `looks` are those of `pictures`, one each, or why there is none; `settings` those of the
+/// training that is to come.
 #[must_use]
-pub fn conclude(pictures: &[Picture], looks: &[Result<Look>], folds: Folds) -> Report {
+pub fn conclude(pictures: &[Picture], looks: &[Result<Look>], settings: &Settings) -> Report {
     let seen: Vec<Seen<'_>> = pictures
         .iter()
         .zip(looks)
@@ -187,7 +187,7 @@ pub fn conclude(pictures: &[Picture], looks: &[Result<Look>], folds: Folds) -> R
     findings.extend(quality::findings(&good));
     let (unlike, more) = quality::unlike(&seen);
     findings.extend(more);
-    let support = Support::of(same.different, folds);
+    let support = Support::of(same.different, settings.folds, settings.false_reject_rate);
     findings.extend(count_findings(good.len(), &support));
     findings.sort_by_key(|f| (f.severity, f.kind));
 

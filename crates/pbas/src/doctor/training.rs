@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::report::{Finding, Kind, Severity};
 use super::{Look, Picture, Role, conclude};
-use crate::settings::Folds;
+use crate::settings::Settings;
 
 /// Most findings that are told; the report has all.
 const MOST: usize = 5;
@@ -12,7 +12,7 @@ const MOST: usize = 5;
 /// Errors and warnings about good pictures, a line each, the gravest first, but for the kinds in `known`, which the caller tells
 /// itself. `looks` are those of `pictures`, one each.
 #[must_use]
-pub fn warnings(pictures: &[&Path], looks: Vec<Look>, folds: Folds, known: &[Kind]) -> Vec<String> {
+pub fn warnings(pictures: &[&Path], looks: Vec<Look>, settings: &Settings, known: &[Kind]) -> Vec<String> {
     let folder = common_folder(pictures);
     let named = |path: &&Path| {
         let below = path.strip_prefix(folder).unwrap_or(path);
@@ -21,7 +21,7 @@ pub fn warnings(pictures: &[&Path], looks: Vec<Look>, folds: Folds, known: &[Kin
     };
     let listed: Vec<Picture> = pictures.iter().map(named).collect();
     let looks: Vec<_> = looks.into_iter().map(Ok).collect();
-    let report = conclude(&listed, &looks, folds);
+    let report = conclude(&listed, &looks, settings);
     let matters = |f: &&Finding| f.severity <= Severity::Warning && !known.contains(&f.kind);
     let grave: Vec<&Finding> = report.findings.iter().filter(matters).collect();
     let mut lines: Vec<String> = grave.iter().take(MOST).map(|f| f.message.clone()).collect();
@@ -50,6 +50,7 @@ fn common_folder<'a>(files: &[&'a Path]) -> &'a Path {
 mod tests {
     use super::*;
     use crate::image::Rgb8;
+    use crate::settings::Preset;
 
     #[test]
     fn grave_findings_are_told_and_known_ones_are_not() {
@@ -63,15 +64,16 @@ mod tests {
         let paths: Vec<&Path> = paths.iter().map(|p| p.as_path()).collect();
         let mut looks: Vec<Look> = (0..12).map(look).collect();
         looks[7] = looks[2].clone();
-        let said = warnings(&paths, looks.clone(), Folds::Auto, &[]);
+        let settings = Settings::preset(Preset::Fast);
+        let said = warnings(&paths, looks.clone(), &settings, &[]);
         assert!(
             said.iter().any(|l| l.contains("the same file as another good picture: `7.png`")),
             "{said:?}"
         );
         assert!(said.last().unwrap().ends_with("what to do)"));
-        let fewer = warnings(&paths, looks.clone(), Folds::Auto, &[Kind::Duplicates]);
+        let fewer = warnings(&paths, looks.clone(), &settings, &[Kind::Duplicates]);
         assert_eq!(fewer.len() + 1, said.len());
-        let few = warnings(&paths[..3], looks[..3].to_vec(), Folds::Auto, &[]);
+        let few = warnings(&paths[..3], looks[..3].to_vec(), &settings, &[]);
         assert!(few[0].starts_with("only 3 good pictures: fewer than 5"), "{few:?}");
         assert_eq!(common_folder(&[Path::new("a/b/1"), Path::new("a/c/1")]), Path::new("a"));
     }

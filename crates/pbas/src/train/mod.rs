@@ -152,10 +152,8 @@ pub fn train(job: TrainJob<'_>, observer: &dyn Observer) -> Result<Training> {
         let within = if settings.roi.is_some() { " inside the region of interest" } else { "" };
         return Err(Error::input(format!("{what}{within}")).with_hint("look at camera, cap and light"));
     }
-    doctor::training::warnings(&paths, looks, settings.folds, &[])
-        .iter()
-        .for_each(|line| observer.warn(line));
-    let mut deal = deal(&first_equal(&pixels), settings.folds, settings.seed);
+    doctor::training::warnings(&paths, looks, &settings, &[]).iter().for_each(|line| observer.warn(line));
+    let mut deal = deal(&first_equal(&pixels), settings.folds, settings.false_reject_rate, settings.seed);
     settings.folds = Folds::Fixed(deal.train.len());
     deal.train.iter_mut().for_each(|seen| with_copies(seen, &cache));
     let checkpoints =
@@ -196,11 +194,11 @@ fn resolve_sizes(
 
 /// Deals pictures into folds, or keeps a share out; the same for the same seed and number of pictures. `first_equal` holds for
 /// each picture the first one of the same bytes: copies go into one fold, or a head would judge a picture that it has seen.
-fn deal(first_equal: &[usize], folds: Folds, seed: u64) -> Deal {
+fn deal(first_equal: &[usize], folds: Folds, false_reject_rate: f64, seed: u64) -> Deal {
     let pictures = first_equal.len();
     let mut order: Vec<usize> = (0..pictures).filter(|&i| first_equal[i] == i).collect();
     order.shuffle(&mut stream(seed, Stream::Deal, 0, 0, 0));
-    let folds = folds.of(order.len()).min(order.len());
+    let folds = folds.of(order.len(), false_reject_rate).min(order.len());
     // The fold of each picture; without folds, those kept out are fold 0 and the rest is fold 1.
     let out =
         ((order.len() as f64 * HOLD_OUT_SHARE).ceil() as usize).max(HOLD_OUT_LEAST).min(order.len() / 2);
@@ -222,11 +220,11 @@ fn deal(first_equal: &[usize], folds: Folds, seed: u64) -> Deal {
     Deal { train, calibrate, held_out }
 }
 
-/// How many of so many different good pictures calibrate each head of a training; empty where they are too few to keep any
+/// How many of so many different good pictures calibrate each head of a training for a false-reject rate; empty where they are too few to keep any
 /// from a head.
 #[must_use]
-pub fn calibration_counts(pictures: usize, folds: Folds) -> Vec<usize> {
-    let deal = deal(&(0..pictures).collect::<Vec<_>>(), folds, 0);
+pub fn calibration_counts(pictures: usize, folds: Folds, false_reject_rate: f64) -> Vec<usize> {
+    let deal = deal(&(0..pictures).collect::<Vec<_>>(), folds, false_reject_rate, 0);
     if !deal.held_out {
         return Vec::new();
     }
@@ -438,7 +436,7 @@ mod tests {
     #[test]
     fn every_picture_is_scored_by_a_head_that_has_not_seen_it() {
         for (pictures, folds) in [(31, 3), (2, 3), (7, 1), (100, 1), (5, 5)] {
-            let d = deal(&(0..pictures).collect::<Vec<_>>(), Folds::Fixed(folds), 7);
+            let d = deal(&(0..pictures).collect::<Vec<_>>(), Folds::Fixed(folds), 0.01, 7);
             assert!(d.held_out);
             for &(picture, head) in &d.calibrate {
                 assert!(!d.train[head].contains(&picture), "{pictures} pictures, {folds} folds");
@@ -448,7 +446,7 @@ mod tests {
             }
         }
         let deal = |pictures: usize, folds, seed| {
-            deal(&(0..pictures).collect::<Vec<_>>(), Folds::Fixed(folds), seed)
+            deal(&(0..pictures).collect::<Vec<_>>(), Folds::Fixed(folds), 0.01, seed)
         };
         assert_eq!(deal(100, 1, 0).calibrate.len(), 15);
         assert_eq!(deal(20, 1, 0).calibrate.len(), 5);
@@ -462,21 +460,22 @@ mod tests {
         let first = first_equal(&[[1; 32], [2; 32], [1; 32], [3; 32], [2; 32], [1; 32], [4; 32]]);
         assert_eq!(first, [0, 1, 0, 3, 1, 0, 6]);
         for folds in [1, 2, 3] {
-            let d = deal(&first, Folds::Fixed(folds), 5);
+            let d = deal(&first, Folds::Fixed(folds), 0.01, 5);
             for seen in &d.train {
                 for (p, &original) in first.iter().enumerate() {
                     assert_eq!(seen.contains(&p), seen.contains(&original), "{folds} folds, picture {p}");
                 }
             }
         }
-        assert!(!deal(&[0, 0, 0], Folds::Fixed(3), 5).held_out, "one picture, whatever the copies");
-        let d = deal(&first, Folds::Fixed(3), 5);
+        assert!(!deal(&[0, 0, 0], Folds::Fixed(3), 0.01, 5).held_out, "one picture, whatever the copies");
+        let d = deal(&first, Folds::Fixed(3), 0.01, 5);
         let calibrating: Vec<usize> = d.calibrate.iter().map(|c| c.0).collect();
         assert_eq!(calibrating, [0, 1, 3, 6], "a copy proves nothing that the first has not");
         assert_eq!((d.calibrating_head(3).is_some(), d.calibrating_head(4)), (true, None));
-        let counts = |pictures, folds| calibration_counts(pictures, Folds::Fixed(folds));
+        let counts = |pictures, folds| calibration_counts(pictures, Folds::Fixed(folds), 0.01);
         assert_eq!(counts(10, 3), [4, 3, 3]);
         assert_eq!((counts(100, 1), counts(1, 3)), (vec![15], vec![]));
-        assert_eq!(calibration_counts(11, Folds::Auto), [3, 2, 2, 2, 2]);
+        assert_eq!(calibration_counts(11, Folds::Auto, 0.01), [3, 2, 2, 2, 2]);
+        assert_eq!(calibration_counts(44, Folds::Auto, 0.1), [15, 15, 14], "three folds prove 10 %");
     }
 }
