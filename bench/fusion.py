@@ -2,13 +2,14 @@
 """Compares ways to join the distance to remembered good patches with what the heads say: image and pixel AUROC by rule, over seeds.
 
     cargo build --release -p pbas --example evidence
-    python3 bench/fusion.py DATA_FOLDER EVIDENCE_FOLDER [--sets a,b] [--seeds 0,1,2] [--rows 2000] [--random] [--pictures N]
+    python3 bench/fusion.py DATA_FOLDER EVIDENCE_FOLDER [--sets a,b] [--seeds 0,1,2] [--settings JSON] [--rows 2000] [--random] [--pictures N]
 
 For each set and seed the example `evidence` trains once and writes the heads' logits, with the first seed also the features of every picture, to EVIDENCE_FOLDER
 (kept, and used again); distances are computed here as `crates/pbas/src/neighbours` and `train/remember.rs` do: by fold, on the grid of the second feature layer, to a coreset
 of --rows patches over all folds (--random: to random ones). With --pictures only so many of a set's good pictures are used, the same for all seeds. Needs numpy and Pillow. Test labels are seen here, by a person who chooses a rule for all sets;
 never by training.
 """
+import json
 import sys
 import tempfile
 from pathlib import Path
@@ -198,7 +199,7 @@ def rules(about, tensor, pooled, rows, seed, pick_random, folder):
         return auroc(truth.ravel(), total.ravel())
 
     ways = {"heads alone": logits, "distance alone": near, "distance above the usual alone": above}
-    for plain, usual in ((0.5, 0), (0.7, 0), (1, 0), (1.5, 0), (3, 0), (0, 0.7), (0, 1), (0, 1.5), (0.35, 0.35), (0.5, 0.5), (0.65, 0.65), (1, 1)):
+    for plain, usual in ((0.5, 0), (0.7, 0), (1, 0), (1.5, 0), (3, 0), (0, 0.7), (0, 1), (0, 1.5), (0.35, 0.35), (0.5, 0.5), (0.65, 0.65), (0.5, 1), (1, 1)):
         kinds = [f"{weight} {kind}" for weight, kind in ((plain, "distance"), (usual, "above the usual")) if weight]
         ways[" + ".join(["logit", *kinds])] = [l + plain * n + usual * a for l, n, a in zip(logits, near, above)]
     return {name: (image(v), pixels(v) if truth is not None else None) for name, v in ways.items()}
@@ -220,7 +221,7 @@ def main():
     for name in sets:
         pooled = None
         for seed in map(int, args.seeds.split(",")):
-            path = evidence(args.data, args.evidence, name, seed, {"features": pooled is None})
+            path = evidence(args.data, args.evidence, name, seed, {**json.loads(args.settings), "features": pooled is None})
             about, tensor = load(path)
             pooled = pooled or tensor
             for rule, found in rules(about, tensor, pooled, args.rows, seed, args.random, args.data / name).items():

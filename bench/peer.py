@@ -96,11 +96,13 @@ def detector(preset, picture, threads):
         mean, deviation = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
         resizes = [(288, [transforms.Resize(288), transforms.CenterCrop(288)])]
     else:
-        backbone, pool, dim, hidden, heads = nets.network("efficientnet_lite0_deep"), nets.PatchFeatures(None), 344, 256, 3
+        backbone, pool, dim, hidden, heads = nets.network("efficientnet_lite0_deep"), nets.PatchFeatures(None), 344, 256, 5
         mean, deviation = (0.498,) * 3, (0.502,) * 3
         resizes = [(side, [transforms.Resize((side, side))]) for side in default_sizes(picture)]
     # The default preset's remembered patches: a bank a head, of which each head looks into the others' (docs/recipe.md).
-    banks = [] if paper else [torch.randn(667, dim) for _ in range(heads)]
+    banks = [] if paper else [torch.randn(2000 // heads, dim) for _ in range(heads)]
+    # For each row of a bank and each head the distance that is usual there, and its deviation.
+    usual = [torch.rand(2, heads, len(bank)) + 0.5 for bank in banks]
     finish = [transforms.ToTensor(), transforms.Normalize(mean, deviation)]
     views = []
     for side, resize in resizes:
@@ -109,12 +111,15 @@ def detector(preset, picture, threads):
     largest = views[0][0]
 
     def distances(features):
-        """To the nearest patch that each head remembers, on a grid half as fine, brought back to the features' grid."""
+        """To the nearest patch that each head remembers, and above what is usual there, on a grid half as fine, brought back to the features' grid."""
         rows = nn.functional.avg_pool2d(features.permute(2, 0, 1), 2)
         height, width = rows.shape[1:]
         rows = rows.reshape(dim, -1).T
-        nearest = torch.stack([torch.cdist((rows - 0.1) / 1.1, bank).amin(1) for bank in banks])
-        seen = torch.stack([nearest[[b for b in range(heads) if b != h]].amin(0) for h in range(heads)])
+        found = [torch.cdist((rows - 0.1) / 1.1, bank).min(1) for bank in banks]
+        nearest = torch.stack([d for d, _ in found])
+        above = torch.stack([(d - mean[:, at]) / deviation[:, at] for (d, at), (mean, deviation) in zip(found, usual)])
+        others = [[b for b in range(heads) if b != h] for h in range(heads)]
+        seen = torch.stack([0.5 * nearest[o].amin(0) + above[o, h].amin(0) for h, o in enumerate(others)])
         return nn.functional.interpolate(seen.reshape(1, heads, height, width), features.shape[:2], mode="bilinear", align_corners=False)
 
     def work():

@@ -53,6 +53,7 @@ def parser_of(description):
     parser.add_argument("evidence", type=Path)
     parser.add_argument("--sets")
     parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--settings", default="{}", help="settings other than the default's, as JSON; a folder of evidence for each")
     return parser
 
 
@@ -139,9 +140,7 @@ def rules(about, views):
 
 
 def main():
-    parser = parser_of(__doc__)
-    parser.add_argument("--settings", default="{}", help="settings other than the default's, as JSON")
-    args = parser.parse_args()
+    args = parser_of(__doc__).parse_args()
     sets = sets_of(args.data, args.sets)
     table = {}
     for name in sets:
