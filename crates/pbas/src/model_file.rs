@@ -26,13 +26,13 @@ use crate::image::DecodeOptions;
 use crate::neighbours::{Bank, NeighbourRunner, Neighbours, Usual, lookers};
 use crate::patch::{PatchEmbedding, Pooling};
 use crate::preprocess::InputSize;
-use crate::settings::Settings;
+use crate::settings::{Length, Settings};
 use crate::view::{PatchScale, View};
 use crate::{Error, ErrorKind, Result};
 
 /// Latest version of the file's layout. A file of a later one is refused.
 ///
-/// Version 5 is version 4 with what is usual at each remembered patch; version 4 is version 3 with remembered patches or with products in bfloat16; version 3 is version 2 with a region of interest or a least
+/// Version 5 is version 4 with what is usual at each remembered patch, or with heads that trained for a pass over their patches; version 4 is version 3 with remembered patches or with products in bfloat16; version 3 is version 2 with a region of interest or a least
 /// area of regions among the settings. A model without them is written as version 2, which earlier programs read; those would pass over what
 /// they do not know, and see the whole picture, or compute otherwise.
 pub const FORMAT_VERSION: u32 = 5;
@@ -62,7 +62,9 @@ pub fn format_version(model: &Model) -> u32 {
     let plain = model.settings.roi.is_none() && model.settings.min_area == 0;
     let neighbours = model.settings.neighbours;
     let later = neighbours.is_some() || model.settings.precision != Precision::F32;
-    match (neighbours.is_some_and(|n| n.usual_weight != 0.0), later, plain) {
+    let latest = neighbours.is_some_and(|n| n.usual_weight != 0.0)
+        || matches!(model.settings.head.length, Length::Pass { .. });
+    match (latest, later, plain) {
         (true, _, _) => FORMAT_VERSION,
         (false, true, _) => 4,
         (false, false, false) => 3,

@@ -52,9 +52,11 @@ mod tests {
         assert_eq!(tails, [8.0, scale, scale], "a longer tail of its own stays");
         let alone = GoodScores::from(vec![2.0, 3.0]);
         assert!(few[1].rarity(9.0) < alone.rarity(9.0));
-        for s in [0.0, 2.0, 2.5, 3.0] {
-            assert!(few[1].rarity(s) <= alone.rarity(s) || s < 2.0, "ranks are its own");
-        }
+        assert_eq!(
+            [2.0, 2.5, 3.0].map(|s| few[1].rarity(s)),
+            [2.0, 2.5, 3.0].map(|s| alone.rarity(s)),
+            "ranks"
+        );
         // It is so again when it is read.
         let text = serde_json::to_string(&few).unwrap();
         assert_eq!(text, "[[1.0,9.0],[2.0,3.0],[5.0]]");
