@@ -9,7 +9,6 @@ For each set and seed the example `evidence` trains once and writes the heads' l
 of --rows patches over all folds (--random: to random ones). With --pictures only so many of a set's good pictures are used, the same for all seeds. Needs numpy and Pillow. Test labels are seen here, by a person who chooses a rule for all sets;
 never by training.
 """
-import json
 import sys
 import tempfile
 from pathlib import Path
@@ -221,7 +220,7 @@ def main():
     for name in sets:
         pooled = None
         for seed in map(int, args.seeds.split(",")):
-            path = evidence(args.data, args.evidence, name, seed, {**json.loads(args.settings), "features": pooled is None})
+            path = evidence(args.data, args.evidence, name, seed, {**args.settings, "features": pooled is None})
             about, tensor = load(path)
             pooled = pooled or tensor
             for rule, found in rules(about, tensor, pooled, args.rows, seed, args.random, args.data / name).items():

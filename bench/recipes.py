@@ -53,7 +53,7 @@ def parser_of(description):
     parser.add_argument("evidence", type=Path)
     parser.add_argument("--sets")
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--settings", default="{}", help="settings other than the default's, as JSON; a folder of evidence for each")
+    parser.add_argument("--settings", type=json.loads, default={}, help="settings other than the default's, as JSON; a folder of evidence for each")
     return parser
 
 
@@ -145,7 +145,7 @@ def main():
     table = {}
     for name in sets:
         for seed in args.seeds.split(","):
-            path = evidence(args.data, args.evidence, name, int(seed), json.loads(args.settings))
+            path = evidence(args.data, args.evidence, name, int(seed), args.settings)
             about, tensor = load(path)
             logits = [tensor(f"logits.{v}") for v in range(len(about["sizes"]))]
             for rule, value in rules(about, logits).items():

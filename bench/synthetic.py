@@ -9,7 +9,6 @@ For each set, copies of good training pictures get a patch pasted from elsewhere
 as `pbas train` does (heads and banks have seen the originals of all folds but one) and writes what heads say to EVIDENCE_FOLDER. Prints for each rule two image AUROCs: of the real test set, and of
 the drawn defects against good pictures, each by the head that has seen neither (mean over heads). Needs numpy and Pillow. Test labels are seen here by a person; never by training.
 """
-import json
 import random
 import sys
 import tempfile
@@ -150,7 +149,7 @@ def main():
         with tempfile.TemporaryDirectory() as work:
             draw(Set(args.data / name, Path(work) / name))
             for seed in map(int, args.seeds.split(",")):
-                path = evidence(Path(work), args.evidence, name, seed, {**json.loads(args.settings), "features": True})
+                path = evidence(Path(work), args.evidence, name, seed, {**args.settings, "features": True})
                 for rule, found in rules(*load(path), seed).items():
                     table.setdefault(rule, {}).setdefault(name, []).append(found)
                 print(f"{name}, seed {seed}", file=sys.stderr, flush=True)

@@ -73,7 +73,7 @@ impl Promise {
     /// Whether the wanted rate is proven; otherwise the threshold rests on a model of the tail, an estimate.
     #[must_use]
     pub fn is_proven(&self) -> bool {
-        self.proven_rate.is_some_and(|r| r <= self.false_reject_rate * (1.0 + 1e-9))
+        self.proven_rate.is_some_and(|proven| is_within(proven, self.false_reject_rate))
     }
 }
 
@@ -264,7 +264,12 @@ pub fn proven_rate(pictures_of_heads: &[usize], rate: f64) -> f64 {
 /// Whether so many good pictures for each head prove a rate.
 #[must_use]
 pub fn proves(pictures_of_heads: &[usize], rate: f64) -> bool {
-    proven_rate(pictures_of_heads, rate) <= rate * (1.0 + 1e-9)
+    is_within(proven_rate(pictures_of_heads, rate), rate)
+}
+
+/// Whether a proven rate is the wanted one or finer, but for rounding.
+fn is_within(proven: f64, wanted: f64) -> bool {
+    proven <= wanted * (1.0 + 1e-9)
 }
 
 /// Upper bound, at confidence `1 - doubt`, on the share of good parts above the threshold of a rate in a sample of `n`: the threshold

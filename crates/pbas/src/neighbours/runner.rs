@@ -100,9 +100,11 @@ impl NeighbourRunner {
         Self { grid, banks, factors, rows: blends(height, rows), columns: blends(width, columns) }
     }
 
-    /// The same banks for another picture size.
-    pub fn resized(&self, embedding: &PatchEmbedding) -> Self {
-        Self::laid_out(self.banks.clone(), self.factors.clone(), embedding)
+    /// The same banks for another picture size, with distances as they are alone. What is usual jumps where two rows are equally near, and which of them
+    /// is taken hangs on the last digit: no measure of whether two machines compute alike.
+    pub fn distances_alone(&self, embedding: &PatchEmbedding) -> Self {
+        let plain = |bank: &Laid| Laid { lines: Arc::default(), ..bank.clone() };
+        Self::laid_out(self.banks.iter().map(plain).collect(), self.factors.clone(), embedding)
     }
 
     /// The grid on which distances are measured.
@@ -333,6 +335,24 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn distances_alone_leave_out_what_is_usual() {
+        let mut rng = ChaCha8Rng::seed_from_u64(4);
+        let embedding = embedding();
+        let n = neighbours(3, &mut rng);
+        let pooled = random(embedding.pooled_len(), &mut rng);
+        let evidence = |runner: &NeighbourRunner| {
+            let mut logits = vec![0.0; embedding.positions() * 3];
+            runner.add_to(&mut logits, &pooled, Threads::One);
+            logits
+        };
+        let both = NeighbourRunner::new(&n, WANTED, &embedding).unwrap();
+        let wanted = NeighbourSettings { usual_weight: 0.0, ..WANTED };
+        let alone = NeighbourRunner::new(&n, wanted, &embedding).unwrap();
+        assert_eq!(evidence(&both.distances_alone(&embedding)), evidence(&alone));
+        assert_ne!(evidence(&both), evidence(&alone));
     }
 
     /// What makes ranks exact: the bank of the fold that a head has not seen changes nothing of what it says.

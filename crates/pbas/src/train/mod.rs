@@ -40,7 +40,7 @@ use crate::image::{DecodeOptions, dimensions};
 use crate::neighbours::{CoarseGrid, NeighbourRunner};
 use crate::preprocess::{Geometry, InputSize};
 use crate::roi::Positions;
-use crate::settings::{Folds, Settings, Sizes};
+use crate::settings::{Folds, Settings, Sizes, fold_sizes};
 use crate::view::{View, ViewRunner};
 use crate::words::listed_to;
 use crate::{Error, ErrorKind, Result};
@@ -200,8 +200,7 @@ fn deal(first_equal: &[usize], folds: Folds, false_reject_rate: f64, seed: u64) 
     order.shuffle(&mut stream(seed, Stream::Deal, 0, 0, 0));
     let folds = folds.of(order.len(), false_reject_rate).min(order.len());
     // The fold of each picture; without folds, those kept out are fold 0 and the rest is fold 1.
-    let out =
-        ((order.len() as f64 * HOLD_OUT_SHARE).ceil() as usize).max(HOLD_OUT_LEAST).min(order.len() / 2);
+    let out = kept_out(order.len());
     let mut fold = vec![0; pictures];
     for (i, &p) in order.iter().enumerate() {
         fold[p] = if folds > 1 { i % folds } else { usize::from(i >= out) };
@@ -220,15 +219,20 @@ fn deal(first_equal: &[usize], folds: Folds, false_reject_rate: f64, seed: u64) 
     Deal { train, calibrate, held_out }
 }
 
+/// How many of so many different pictures are kept out of training where there are no folds.
+fn kept_out(pictures: usize) -> usize {
+    ((pictures as f64 * HOLD_OUT_SHARE).ceil() as usize).max(HOLD_OUT_LEAST).min(pictures / 2)
+}
+
 /// How many of so many different good pictures calibrate each head of a training for a false-reject rate; empty where they are too few to keep any
 /// from a head.
 #[must_use]
 pub fn calibration_counts(pictures: usize, folds: Folds, false_reject_rate: f64) -> Vec<usize> {
-    let deal = deal(&(0..pictures).collect::<Vec<_>>(), folds, false_reject_rate, 0);
-    if !deal.held_out {
-        return Vec::new();
+    match (folds.of(pictures, false_reject_rate).min(pictures), kept_out(pictures)) {
+        (0 | 1, 0) => Vec::new(),
+        (0 | 1, out) => vec![out],
+        (folds, _) => fold_sizes(pictures, folds),
     }
-    (0..deal.train.len()).map(|h| deal.calibrate.iter().filter(|c| c.1 == h).count()).collect()
 }
 
 /// For each digest the index of the first equal one.
@@ -438,6 +442,9 @@ mod tests {
         for (pictures, folds) in [(31, 3), (2, 3), (7, 1), (100, 1), (5, 5)] {
             let d = deal(&(0..pictures).collect::<Vec<_>>(), Folds::Fixed(folds), 0.01, 7);
             assert!(d.held_out);
+            let of_head = |h: usize| d.calibrate.iter().filter(|c| c.1 == h).count();
+            let counts = calibration_counts(pictures, Folds::Fixed(folds), 0.01);
+            assert_eq!((0..d.train.len()).map(of_head).collect::<Vec<_>>(), counts, "as foretold");
             for &(picture, head) in &d.calibrate {
                 assert!(!d.train[head].contains(&picture), "{pictures} pictures, {folds} folds");
             }

@@ -5,14 +5,14 @@
 //! The file carries a self-test: what the network and the heads gave for a fixed pattern when the model was made. Loading
 //! runs it and refuses a machine that disagrees.
 
+mod self_test;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use half::f16;
 use pbas_nn::Precision;
-use pbas_nn::engine::cpu::{Plan, Workspace};
 use pbas_nn::graph::Graph;
-use pbas_nn::linalg::Threads;
 use pbas_nn::shape::infer;
 use pbas_nn::weights::{FileBytes, StoredTensors, Weights, open_safetensors};
 use safetensors::tensor::{Dtype, TensorView};
@@ -21,10 +21,9 @@ use serde::{Deserialize, Serialize};
 use crate::backbone::{Backbone, BackboneInfo};
 use crate::calibrate::{Calibration, RATES};
 use crate::detector::{Detector, Model, Provenance};
-use crate::head::{Discriminator, FeatureScale, Head, Projection, of_head};
+use crate::head::{Discriminator, FeatureScale, Head, Projection};
 use crate::image::DecodeOptions;
-use crate::neighbours::{Bank, NeighbourRunner, Neighbours, Usual, lookers};
-use crate::patch::{PatchEmbedding, Pooling};
+use crate::neighbours::{Bank, Neighbours, Usual, lookers};
 use crate::preprocess::InputSize;
 use crate::settings::{Length, Settings};
 use crate::view::{PatchScale, View};
@@ -44,18 +43,6 @@ const MAX_BYTES: u64 = 4 << 30;
 const KEY: &str = "pbas";
 /// Stands in the header before the checksum (JSON within JSON, hence the backslashes).
 const CHECKSUM_MARK: &[u8] = br#"\"crc32\":\""#;
-/// Side of the self-test's pattern.
-const PATTERN_SIDE: usize = 64;
-/// Largest difference of a self-test value, in units of 1 + its size: what other instruction sets may round
-/// differently, and far below what a damaged model gives. In bfloat16 a difference in the last bit of a float32 sum may become one in
-/// the eighth bit of what the next product reads.
-fn self_test_tolerance(precision: Precision) -> f64 {
-    match precision {
-        Precision::F32 => 1e-3,
-        Precision::Bf16 => 1e-2,
-    }
-}
-
 /// Version of the layout that a model is written in.
 #[must_use]
 pub fn format_version(model: &Model) -> u32 {
@@ -141,7 +128,7 @@ pub fn save(model: &Model, path: &Path) -> Result<()> {
 /// An unreadable, damaged or later file, or a machine that computes otherwise.
 pub fn load(path: &Path) -> Result<Model> {
     let opened = open(path)?;
-    check_self_test(&self_test(&opened.model)?, &opened.self_test, opened.precision())
+    self_test::check(&self_test::of_model(&opened.model)?, &opened.self_test, opened.precision())
         .map_err(|e| in_file(e, path))?;
     Ok(opened.model)
 }
@@ -174,8 +161,8 @@ impl OpenedModel {
     pub fn into_detector(self) -> Result<Detector> {
         let precision = self.precision();
         let detector = Detector::new(self.model)?;
-        let found =
-            folded_self_test(&detector).and_then(|found| check_self_test(&found, &self.self_test, precision));
+        let found = self_test::of_detector(&detector)
+            .and_then(|found| self_test::check(&found, &self.self_test, precision));
         found.map_err(|e| in_file(e, &self.path))?;
         Ok(detector)
     }
@@ -287,7 +274,7 @@ pub fn to_bytes(model: &Model) -> Result<Vec<u8>> {
         views,
         calibration: model.calibration.clone(),
         provenance: model.provenance.clone(),
-        self_test: self_test(model)?,
+        self_test: self_test::of_model(model)?,
     };
     let json = serde_json::to_string(&description)
         .map_err(|e| Error::input("cannot describe the model").with_source(e))?;
@@ -320,7 +307,7 @@ fn checksum_position(bytes: &[u8]) -> Option<usize> {
 /// As [`load`].
 pub fn from_bytes(bytes: &[u8], name: &str) -> Result<Model> {
     let (model, expected) = read(&bytes.to_vec().into(), name)?;
-    check_self_test(&self_test(&model)?, &expected, model.settings.precision)?;
+    self_test::check(&self_test::of_model(&model)?, &expected, model.settings.precision)?;
     Ok(model)
 }
 
@@ -369,7 +356,7 @@ fn read(bytes: &FileBytes, name: &str) -> Result<(Model, Vec<f64>)> {
         of_backbone.insert(inner.to_owned(), tensor);
     }
     let graph = d.graph.with_tensors(of_backbone)?;
-    infer(&graph, PATTERN_SIDE, PATTERN_SIDE)?;
+    infer(&graph, self_test::PATTERN_SIDE, self_test::PATTERN_SIDE)?;
     let n = d.backbone.normalization;
     if !n.mean.iter().chain(&n.std).all(|v| v.is_finite()) || n.std.iter().any(|&s| s <= 0.0) {
         return Err(Error::input(format!(
@@ -535,80 +522,4 @@ fn check_calibration(c: &Calibration, views: &[View]) -> Result<()> {
         )));
     }
     Ok(())
-}
-
-/// Mean logit of every head on a fixed pattern, view after view: the network and the heads are run as for a picture, at a
-/// small size.
-fn self_test(model: &Model) -> Result<Vec<f64>> {
-    let names: Vec<&str> = model.settings.feature_layers.iter().map(String::as_str).collect();
-    let graph = model.backbone.graph.select(&names)?;
-    let plan = Plan::new(graph, PATTERN_SIDE, PATTERN_SIDE, model.settings.precision)?;
-    let (embedding, pooled) = pattern_features(&plan, model.settings.pooling)?;
-    let features = embedding.grid_features(&pooled, false);
-    let mut values = Vec::new();
-    for view in &model.views {
-        if view.heads.iter().any(|h| h.projection.dim != features.dim) {
-            return Err(Error::input(format!("heads: expected {} entries a feature", features.dim)));
-        }
-        let mut logits: Vec<Vec<f32>> = view.heads.iter().map(|h| h.logits(&features.data)).collect();
-        if let Some(runner) = NeighbourRunner::of_view(view, &model.settings, &embedding)? {
-            for (head, logits) in logits.iter_mut().enumerate() {
-                runner.add_to_head(logits, &pooled, head, Threads::One);
-            }
-        }
-        values.extend(logits.iter().map(|l| mean(l)));
-    }
-    Ok(values)
-}
-
-/// As [`self_test`], through the folded heads of a detector.
-fn folded_self_test(detector: &Detector) -> Result<Vec<f64>> {
-    let Some(first) = detector.runners().first() else { return Ok(Vec::new()) };
-    let plan = first.extractor().plan().resized(PATTERN_SIDE, PATTERN_SIDE)?;
-    let (embedding, pooled) = pattern_features(&plan, detector.model().settings.pooling)?;
-    let mut values = Vec::new();
-    for runner in detector.runners() {
-        let Some(grid) = runner.head().resized(&embedding) else {
-            return self_test(detector.model());
-        };
-        let mut logits = grid.logits(&pooled, Threads::One);
-        if let Some(neighbours) = runner.neighbours() {
-            neighbours.resized(&embedding).add_to(&mut logits, &pooled, Threads::One);
-        }
-        for head in 0..grid.heads() {
-            values.push(mean(&of_head(&logits, grid.heads(), head)));
-        }
-    }
-    Ok(values)
-}
-
-fn mean(values: &[f32]) -> f64 {
-    values.iter().map(|&v| f64::from(v)).sum::<f64>() / values.len() as f64
-}
-
-/// Pooled features of the self-test's pattern by a plan for its size.
-fn pattern_features(plan: &Plan, pooling: Pooling) -> Result<(PatchEmbedding, Vec<f32>)> {
-    let mut input = vec![0.0f32; PATTERN_SIDE * PATTERN_SIDE * 3];
-    for (i, v) in input.iter_mut().enumerate() {
-        let (x, y, c) = (i / 3 % PATTERN_SIDE, i / 3 / PATTERN_SIDE, i % 3);
-        *v = ((x * 37 + y * 91 + c * 53 + x * y % 29 * 7) % 256) as f32 / 128.0 - 1.0;
-    }
-    let mut workspace = Workspace::default();
-    plan.run(&mut workspace, &input, Threads::One)?;
-    let embedding = PatchEmbedding::new(&plan.output_shapes().collect::<Vec<_>>(), pooling)?;
-    let maps: Vec<&[f32]> = (0..plan.output_shapes().count()).map(|n| plan.output(&workspace, n)).collect();
-    let mut pooled = vec![0.0; embedding.pooled_len()];
-    embedding.pool(&maps, &mut pooled, false);
-    Ok((embedding, pooled))
-}
-
-fn check_self_test(found: &[f64], expected: &[f64], precision: Precision) -> Result<()> {
-    let tolerance = self_test_tolerance(precision);
-    let close = |f: &f64, e: &f64| (f - e).abs() <= tolerance * (1.0 + e.abs());
-    if found.len() == expected.len() && found.iter().zip(expected).all(|(f, e)| close(f, e)) {
-        return Ok(());
-    }
-    Err(Error::input(format!(
-        "self-test: expected {expected:?}, found {found:?}: this machine computes otherwise"
-    )))
 }
