@@ -209,13 +209,13 @@ impl Detector {
             }
         };
         let (mut sums, mut maps, mut placement) = (Vec::new(), Vec::new(), None);
-        for ((scores, map, at), view) in found.into_iter().zip(&self.model.views) {
-            if view.size == self.map_size() {
+        for ((scores, map, at), runner) in found.into_iter().zip(&self.runners) {
+            if runner.extractor().geometry().size == self.map_size() {
                 placement = Some(at);
             }
             sums.resize(scores.len(), 0.0);
             sums.iter_mut().zip(scores).for_each(|(sum, s)| *sum += s);
-            maps.push(map);
+            maps.push((map, runner.map_weight()));
         }
         let placement = placement.ok_or_else(|| Error::input("model: no view has the size of the map"))?;
         Ok((sums, mean_map(maps)?, placement))
@@ -229,8 +229,8 @@ impl Detector {
         threads: Threads,
     ) -> Result<OfView> {
         let scoring = self.model.settings.scoring;
-        let (logits, at) = runner.logits(picture, scratch, threads)?;
-        Ok((runner.head_scores(&logits, scoring), runner.map(&logits, scoring)?, at))
+        let (evidence, at) = runner.evidence(picture, scratch, threads)?;
+        Ok((runner.head_scores(&evidence.logits, scoring), runner.map(&evidence, scoring)?, at))
     }
 
     /// Judges one picture. The answer does not depend on `threads`.
@@ -278,20 +278,20 @@ fn only_inside(map: &ScoreMap, inside: &[bool]) -> ScoreMap {
     ScoreMap { values: map.values.iter().zip(inside).map(value).collect(), ..*map }
 }
 
-/// The mean of the views' maps, which are of one size.
+/// The mean of the views' maps, which are of one size, by their weights.
 ///
 /// # Errors
 /// If there are none.
-pub(crate) fn mean_map(maps: Vec<ScoreMap>) -> Result<ScoreMap> {
-    let share = 1.0 / maps.len() as f32;
-    let add = |mut total: ScoreMap, map: ScoreMap| {
-        total.values.iter_mut().zip(&map.values).for_each(|(a, b)| *a += b);
-        total
-    };
-    let total = maps.into_iter().reduce(add);
-    let mut map = total.ok_or_else(|| Error::input("model: expected at least one view, found none"))?;
-    map.values.iter_mut().for_each(|v| *v *= share);
-    Ok(map)
+pub(crate) fn mean_map(maps: Vec<(ScoreMap, f32)>) -> Result<ScoreMap> {
+    let total: f32 = maps.iter().map(|(_, weight)| weight).sum();
+    let mut maps = maps.into_iter().map(|(map, weight)| (map, weight / total));
+    let first = maps.next().ok_or_else(|| Error::input("model: expected at least one view, found none"))?;
+    let (mut mean, share) = first;
+    mean.values.iter_mut().for_each(|v| *v *= share);
+    for (map, share) in maps {
+        mean.values.iter_mut().zip(&map.values).for_each(|(a, b)| *a += share * b);
+    }
+    Ok(mean)
 }
 
 /// A region of the map in pixels of the picture: the smallest rectangle of whole pixels around it; `None` where it lies in

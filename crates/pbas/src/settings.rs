@@ -229,13 +229,27 @@ pub struct NeighbourSettings {
     /// What a deviation of the distance above what is usual at the nearest patch counts, in logits.
     #[serde(default, skip_serializing_if = "is_default")]
     pub usual_weight: f64,
+    /// What a deviation of the distance counts in the map beside `weight`, in logits: to outline a defect it says more than to find it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub map_weight: f64,
 }
 
 impl Default for NeighbourSettings {
     /// The preset `fast` (docs/recipe.md).
     fn default() -> Self {
-        Self { rows: 2000, weight: 0.5, usual_weight: 1.0 }
+        Self { rows: 2000, weight: 0.5, usual_weight: 1.0, map_weight: 2.5 }
     }
+}
+
+/// By what the maps of the views count in the model's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MapViews {
+    /// Alike.
+    #[default]
+    Alike,
+    /// By their area: a smaller view sees what is wrong as well, and less of where.
+    Area,
 }
 
 /// All settings of a training.
@@ -263,6 +277,9 @@ pub struct Settings {
     pub augment: Option<Augment>,
     /// Scores of a picture.
     pub scoring: Scoring,
+    /// By what the maps of the views count.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub map_views: MapViews,
     /// Wanted share of good parts that are rejected.
     pub false_reject_rate: f64,
     /// Whether EXIF orientation is honoured.
@@ -345,6 +362,7 @@ impl Settings {
                 neighbours: Some(NeighbourSettings::default()),
                 augment: None,
                 scoring: Scoring::Rarity { top_share: 0.003 },
+                map_views: MapViews::Area,
                 false_reject_rate: DEFAULT_FALSE_REJECT_RATE,
                 apply_orientation: true,
                 seed: 0,
@@ -380,6 +398,7 @@ impl Settings {
                 neighbours: None,
                 augment: None,
                 scoring: Scoring::Sigmoid,
+                map_views: MapViews::Alike,
                 false_reject_rate: DEFAULT_FALSE_REJECT_RATE,
                 apply_orientation: false,
                 seed: 0,
@@ -456,7 +475,7 @@ impl Settings {
         need(averaging_ok, "averaging", "0 to 1 (excluded)", &h.averaging)?;
         if let Some(n) = &self.neighbours {
             need((16..=100_000).contains(&n.rows), "remembered patches", "16 to 100000", &n.rows)?;
-            for weight in [n.weight, n.usual_weight] {
+            for weight in [n.weight, n.usual_weight, n.map_weight] {
                 need((0.0..=100.0).contains(&weight), "weight of distances", "0 to 100", &weight)?;
             }
             if self.scoring == Scoring::Sigmoid {

@@ -13,14 +13,13 @@ use crate::patch::PatchEmbedding;
 use crate::preprocess::{Geometry, InputSize, Placement};
 use crate::roi::Positions;
 use crate::score::{InsideMap, ScoreMap, SmoothUpsampler};
-use crate::settings::{Scoring, Settings};
+use crate::settings::{MapViews, Scoring, Settings};
 use crate::{Error, Result};
 
 /// Deviation of the map's Gaussian in pixels of the view (algorithm.md, section 4).
 pub const MAP_SIGMA: f64 = 4.0;
 
-/// Mean and deviation of a head's patch logits for good pictures that it has not seen: brings heads and views to one scale in the
-/// map.
+/// Mean and deviation of what a head's patches are in the map, for good pictures that it has not seen: brings heads and views to one scale there.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct PatchScale {
     /// Mean.
@@ -53,6 +52,42 @@ pub struct View {
     pub scales: Vec<PatchScale>,
 }
 
+/// What is known of the patches of a picture in a view.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PatchEvidence {
+    /// Logits of some heads joined by the distances to remembered patches, `[patches, heads]`.
+    pub logits: Vec<f32>,
+    /// What these distances count in the map beside that, `[patches of the coarse grid, heads]`; empty where they count no more there.
+    in_map: Vec<f32>,
+}
+
+impl PatchEvidence {
+    /// Joins logits of all heads, or of one, by the distances of a picture's pooled features.
+    pub(crate) fn of(
+        mut logits: Vec<f32>,
+        head: Option<usize>,
+        neighbours: Option<&NeighbourRunner>,
+        pooled: &[f32],
+        threads: Threads,
+    ) -> Self {
+        let in_map = match (neighbours, head) {
+            (None, _) => Vec::new(),
+            (Some(n), None) => n.add_to(&mut logits, pooled, threads),
+            (Some(n), Some(head)) => n.add_to_head(&mut logits, pooled, head, threads),
+        };
+        Self { logits, in_map }
+    }
+
+    /// What one head's patches are in the map, before they are brought to scale, `[patches]`.
+    pub(crate) fn drawn(&self, neighbours: Option<&NeighbourRunner>) -> Vec<f32> {
+        let mut values = self.logits.clone();
+        if let Some(neighbours) = neighbours {
+            neighbours.draw(&mut values, &self.in_map, &[1.0]);
+        }
+        values
+    }
+}
+
 /// A view ready to run.
 #[derive(Debug)]
 pub struct ViewRunner {
@@ -65,6 +100,7 @@ pub struct ViewRunner {
     inside: Option<InsideMap>,
     scales: Vec<PatchScale>,
     weight: f64,
+    map_weight: f32,
 }
 
 impl ViewRunner {
@@ -99,31 +135,30 @@ impl ViewRunner {
             _ => None,
         };
         let scales = view.scales.clone();
-        Ok(Self { extractor, head, neighbours, upsampler, positions, inside, scales, weight })
+        let map_weight = match settings.map_views {
+            MapViews::Alike => 1.0,
+            MapViews::Area => {
+                (view.size.width * view.size.height) as f32 / (map_size.width * map_size.height) as f32
+            }
+        };
+        Ok(Self { extractor, head, neighbours, upsampler, positions, inside, scales, weight, map_weight })
     }
 
-    /// Logits of every head for each patch of a picture, `[patches, heads]`, joined by the distances to remembered patches, and where the picture lies in the input. Of a region of
-    /// interest the outside is painted already ([`crate::roi::Roi::paint`]); patches outside have logits that count nowhere.
+    /// What is known of each patch of a picture, and where the picture lies in the input. Of a region of interest the outside is painted already
+    /// ([`crate::roi::Roi::paint`]); patches outside have logits that count nowhere.
     ///
     /// # Errors
     /// A picture that the geometry cannot lay out.
-    pub fn logits(
+    pub fn evidence(
         &self,
         picture: &Rgb8,
         scratch: &mut ExtractScratch,
         threads: Threads,
-    ) -> Result<(Vec<f32>, Placement)> {
+    ) -> Result<(PatchEvidence, Placement)> {
         let (pooled, placement) = self.extractor.extract(picture, scratch, threads)?;
-        Ok((self.logits_of(&pooled, threads), placement))
-    }
-
-    /// As [`ViewRunner::logits`], from the picture's pooled features.
-    pub(crate) fn logits_of(&self, pooled: &[f32], threads: Threads) -> Vec<f32> {
-        let mut logits = self.head.logits(pooled, threads);
-        if let Some(neighbours) = &self.neighbours {
-            neighbours.add_to(&mut logits, pooled, threads);
-        }
-        logits
+        let logits = self.head.logits(&pooled, threads);
+        let evidence = PatchEvidence::of(logits, None, self.neighbours.as_ref(), &pooled, threads);
+        Ok((evidence, placement))
     }
 
     /// The score that each head gives a picture in this view, from its logits, `[patches, heads]`.
@@ -140,24 +175,24 @@ impl ViewRunner {
         self.weight * patches_score(&self.positions.select(logits), scoring)
     }
 
-    /// The map of the model's size from logits, `[patches, heads]`: the mean over the heads of their logits on scale (the sigmoid of
-    /// that with the published scoring), upsampled and smoothed.
+    /// The map of the model's size from what all heads say: the mean over them of logits and distances on scale (the sigmoid of that with the published
+    /// scoring), upsampled and smoothed.
     ///
     /// # Errors
     /// As [`SmoothUpsampler::apply`].
-    pub fn map(&self, logits: &[f32], scoring: Scoring) -> Result<ScoreMap> {
-        self.map_of(logits, &self.scales, scoring)
+    pub fn map(&self, evidence: &PatchEvidence, scoring: Scoring) -> Result<ScoreMap> {
+        self.map_of(evidence, &self.scales, scoring)
     }
 
-    /// The map that one head alone would draw, from its logits, `[patches]`.
+    /// The map that one head alone would draw, from what it says alone.
     ///
     /// # Errors
     /// As [`SmoothUpsampler::apply`].
-    pub fn map_of_head(&self, logits: &[f32], head: usize, scoring: Scoring) -> Result<ScoreMap> {
-        self.map_of(logits, &self.scales[head..=head], scoring)
+    pub fn map_of_head(&self, evidence: &PatchEvidence, head: usize, scoring: Scoring) -> Result<ScoreMap> {
+        self.map_of(evidence, &self.scales[head..=head], scoring)
     }
 
-    fn map_of(&self, logits: &[f32], scales: &[PatchScale], scoring: Scoring) -> Result<ScoreMap> {
+    fn map_of(&self, evidence: &PatchEvidence, scales: &[PatchScale], scoring: Scoring) -> Result<ScoreMap> {
         let mean = |of_patch: &[f32]| {
             let on_scale = of_patch.iter().zip(scales).map(|(&v, s)| s.apply(v));
             let mean = on_scale.sum::<f32>() / scales.len() as f32;
@@ -166,7 +201,10 @@ impl ViewRunner {
                 Scoring::Rarity { .. } => mean,
             }
         };
-        let values: Vec<f32> = logits.chunks_exact(scales.len()).map(mean).collect();
+        let mut values: Vec<f32> = evidence.logits.chunks_exact(scales.len()).map(mean).collect();
+        if let Some(neighbours) = &self.neighbours {
+            neighbours.draw(&mut values, &evidence.in_map, &parts(scales));
+        }
         self.map_of_patches(&values)
     }
 
@@ -206,6 +244,11 @@ impl ViewRunner {
         self.weight
     }
 
+    /// By what this view's map counts in the model's.
+    pub(crate) fn map_weight(&self) -> f32 {
+        self.map_weight
+    }
+
     /// The heads, folded for this view's grid.
     pub(crate) fn head(&self) -> &GridHead {
         &self.head
@@ -215,4 +258,10 @@ impl ViewRunner {
     pub(crate) fn neighbours(&self) -> Option<&NeighbourRunner> {
         self.neighbours.as_ref()
     }
+}
+
+/// What each head's values count in a mean of values on scale.
+pub(crate) fn parts(scales: &[PatchScale]) -> Vec<f32> {
+    let share = 1.0 / scales.len() as f64;
+    scales.iter().map(|s| (share / s.deviation) as f32).collect()
 }

@@ -83,8 +83,8 @@ impl Parts {
         settings.pooling = self.pooling;
         settings.fit = self.fit;
         settings.scoring = self.scoring;
-        settings.neighbours =
-            self.neighbours.then_some(NeighbourSettings { rows: 100, weight: 1.5, usual_weight: 0.8 });
+        let wanted = NeighbourSettings { rows: 100, weight: 1.5, usual_weight: 0.8, map_weight: 0.6 };
+        settings.neighbours = self.neighbours.then_some(wanted);
         let views = self.sizes.iter().map(|&size| {
             let mut heads: Vec<Head> =
                 (0..self.heads).map(|_| Head::initial(self.dim, 8, &mut rng)).collect();

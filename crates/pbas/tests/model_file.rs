@@ -12,7 +12,7 @@ use pbas::image::Rgb8;
 use pbas::model_file::{FORMAT_VERSION, format_version, from_bytes, load, save, to_bytes};
 use pbas::neighbours::{Bank, Neighbours, Usual};
 use pbas::preprocess::InputSize;
-use pbas::settings::{Length, NeighbourSettings, Preset, Settings, Sizes};
+use pbas::settings::{Length, MapViews, NeighbourSettings, Preset, Settings, Sizes};
 use pbas::view::{PatchScale, View};
 use pbas::{Error, ErrorKind};
 use pbas_nn::linalg::Threads;
@@ -260,15 +260,28 @@ fn other_files_are_refused_for_what_they_are() {
 fn a_version_no_later_than_the_model_needs() {
     let mut model = model();
     assert_eq!(format_version(&model), FORMAT_VERSION);
+    model.settings.map_views = MapViews::Alike;
+    assert_eq!(format_version(&model), FORMAT_VERSION, "distances count more in the map");
+    let as_elsewhere = NeighbourSettings { map_weight: 0.0, ..Default::default() };
+    model.settings.neighbours = Some(as_elsewhere);
+    assert_eq!(format_version(&model), 5);
+    let of_before = to_bytes(&model).unwrap();
+    assert_eq!(from_bytes(&of_before, NAME).unwrap().settings, model.settings);
+    for later in ["map_weight", "map_views"] {
+        let mark = format!("\\\"{later}");
+        assert!(!of_before.windows(mark.len()).any(|w| w == mark.as_bytes()), "{later}: as before");
+    }
     model.settings.head.length = Length::Steps(400);
-    assert_eq!(format_version(&model), FORMAT_VERSION, "what is usual is known");
+    assert_eq!(format_version(&model), 5, "what is usual is known");
     let mut of_before = model.clone();
-    of_before.settings.neighbours = Some(NeighbourSettings { usual_weight: 0.0, ..Default::default() });
+    of_before.settings.neighbours = Some(NeighbourSettings { usual_weight: 0.0, ..as_elsewhere });
     let banks = of_before.views.iter_mut().flat_map(|v| &mut v.neighbours).flat_map(|n| &mut n.banks);
     banks.for_each(|b| b.usual = None);
     assert_eq!(format_version(&of_before), 4);
     assert_eq!(from_bytes(&to_bytes(&of_before).unwrap(), NAME).unwrap().views, of_before.views);
     of_before.settings.head.length = Length::Pass { least: 400, most: 1600 };
+    assert_eq!(format_version(&of_before), 5);
+    of_before.settings.map_views = MapViews::Area;
     assert_eq!(format_version(&of_before), FORMAT_VERSION);
     model.settings.neighbours = None;
     model.views.iter_mut().for_each(|v| v.neighbours = None);

@@ -96,7 +96,7 @@ impl<'a> NearestNeighbour<'a> {
     }
 
     /// Score and map of a picture. The score of a view is the mean of the highest share of its patches' distances, as the model
-    /// takes it of logits, and views count by their sides; the map is the mean of the views'.
+    /// takes it of logits, and views count by their sides; the map is the mean of the views' as the model weighs them.
     ///
     /// # Errors
     /// A picture that the geometry cannot lay out.
@@ -114,7 +114,7 @@ impl<'a> NearestNeighbour<'a> {
             let distances = coreset.distances(features, threads);
             let highest = top_share_mean(&runner.positions().select(&distances), self.top_share);
             score += runner.weight() * f64::from(highest);
-            maps.push(runner.map_of_patches(&distances)?);
+            maps.push((runner.map_of_patches(&distances)?, runner.map_weight()));
         }
         Ok((score, mean_map(maps)?))
     }

@@ -20,6 +20,7 @@ use crate::onnx::proto::{ModelProto, OperatorSetIdProto, StringStringEntryProto}
 use crate::onnx::{Attribute, Element, Extent, GraphBuilder, Value};
 use crate::preprocess::{Fit, Geometry, InputSize};
 use crate::settings::Scoring;
+use crate::view::ViewRunner;
 use crate::{Error, Precision, Result};
 use backbone::Network;
 
@@ -132,6 +133,7 @@ pub fn to_model(detector: &Detector, options: &Options) -> Result<ModelProto> {
     let names: Vec<&str> = model.settings.feature_layers.iter().map(String::as_str).collect();
     let network = Network::new(&mut b, model.backbone.graph.select(&names)?);
     let (mut scores, mut map): (Option<Value>, Option<Value>) = (None, None);
+    let all_weights: f32 = detector.runners().iter().map(ViewRunner::map_weight).sum();
     for (i, (view, runner)) in model.views.iter().zip(detector.runners()).enumerate() {
         b.scope(&format!("view{i}"));
         let picture = match options.input {
@@ -142,7 +144,9 @@ pub fn to_model(detector: &Detector, options: &Options) -> Result<ModelProto> {
             }
         };
         let normalization = &model.backbone.info.normalization;
-        let found = view::add(&mut b, &network, (view, runner), normalization, scoring, &picture)?;
+        let map_share = runner.map_weight() / all_weights;
+        let found =
+            view::add(&mut b, &network, (view, runner), normalization, (scoring, map_share), &picture)?;
         b.scope("score");
         scores = Some(add(&mut b, "scores", scores, found.scores));
         map = Some(add(&mut b, "map_sum", map, found.map));
@@ -150,8 +154,6 @@ pub fn to_model(detector: &Detector, options: &Options) -> Result<ModelProto> {
     let (Some(scores), Some(map)) = (scores, map) else {
         return Err(Error::input("model: expected at least one view, found none"));
     };
-    let share = b.float("view_share", 1.0 / sizes.len() as f32);
-    let map = b.node("map_mean", "Mul", &[&map, &share], &[]);
     let axis = b.ints("map_axis", &[1], &[1]);
     let map = b.node("map", "Squeeze", &[&map, &axis], &[]);
     let score = score::image_score(&mut b, &model.calibration, scoring, &scores);

@@ -2,19 +2,20 @@
 
 use super::resample::resample;
 use super::view::{Pooled, convolution, pooled_entries};
-use crate::neighbours::{Bank, Line, Neighbours, may_look, minus_half_square};
+use crate::neighbours::{Bank, Line, NeighbourRunner, Neighbours, may_look, minus_half_square};
 use crate::onnx::{Attribute, GraphBuilder, Value};
 use crate::view::ViewRunner;
 
-/// The logits of all heads, `[batch, heads, rows, columns]`, joined by the distances.
+/// The logits of all heads, `[batch, heads, rows, columns]`, joined by the distances, and the distance to the nearest patch that each head may look at, on the
+/// coarse grid, if there are any.
 pub(super) fn add_distances(
     b: &mut GraphBuilder,
     runner: &ViewRunner,
     neighbours: &Neighbours,
     pooled: &[Pooled],
     logits: &Value,
-) -> Value {
-    let Some(running) = runner.neighbours() else { return logits.clone() };
+) -> (Value, Option<Value>) {
+    let Some(running) = runner.neighbours() else { return (logits.clone(), None) };
     let (grid, factors) = (running.grid(), running.factors());
     let (parts, layers): (Vec<_>, Vec<_>) = (runner.embedding().parts().collect(), grid.layers().collect());
     let mut all: Vec<Value> = Vec::new();
@@ -38,17 +39,36 @@ pub(super) fn add_distances(
         let counted = b.node("evidence", "Mul", &[&distance, &factor], &[]);
         let above: Option<Vec<Value>> =
             seen.map(|i| Some(above_usual(b, &nearest[i], running.lines(i, head)?))).collect();
-        let Some(above) = above else { return counted };
+        let Some(above) = above else { return (counted, distance) };
         let above = least(b, above);
-        b.node("evidence", "Add", &[&counted, &above], &[])
+        (b.node("evidence", "Add", &[&counted, &above], &[]), distance)
     };
-    let each: Vec<Value> = factors.iter().enumerate().map(|of| of_head(b, of)).collect();
-    let axis = [("axis", Attribute::Int(1))];
-    let evidence = b.node("evidence", "Concat", &each.iter().collect::<Vec<_>>(), &axis);
+    let (each, distances): (Vec<Value>, Vec<Value>) =
+        factors.iter().enumerate().map(|of| of_head(b, of)).unzip();
+    let joined = |b: &mut GraphBuilder, name: &str, each: &[Value]| {
+        b.node(name, "Concat", &each.iter().collect::<Vec<_>>(), &[("axis", Attribute::Int(1))])
+    };
+    let evidence = joined(b, "evidence", &each);
+    let distances = (!running.map_factors().is_empty()).then(|| joined(b, "distances", &distances));
     let (rows, columns) = running.to_heads();
     let (height, width) = grid.shape();
     let evidence = resample(b, &evidence, (height, rows), (width, columns));
-    b.node("fused", "Add", &[logits, &evidence], &[])
+    (b.node("fused", "Add", &[logits, &evidence], &[]), distances)
+}
+
+/// What distances of all heads, `[batch, heads, rows, columns]` on the coarse grid, count in the map beside what they add to the logits,
+/// `[batch, 1, rows, columns]` on the heads'; each head by its part in a value of the map.
+pub(super) fn in_map(
+    b: &mut GraphBuilder,
+    running: &NeighbourRunner,
+    distances: &Value,
+    parts: &[f32],
+) -> Value {
+    let weight: Vec<f32> = running.map_factors().iter().zip(parts).map(|(f, p)| f * p).collect();
+    let weight = b.floats("map.distances", &[1, weight.len(), 1, 1], &weight);
+    let coarse = convolution(b, "in_map", distances, &weight, None, 1, 0);
+    let ((rows, columns), (height, width)) = (running.to_heads(), running.grid().shape());
+    resample(b, &coarse, (height, rows), (width, columns))
 }
 
 /// Of every position the nearest row of a bank and its distance, `[batch, 1, rows, columns]` each.

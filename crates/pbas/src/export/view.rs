@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::backbone::Network;
-use super::neighbours::add_distances;
+use super::neighbours::{add_distances, in_map};
 use super::resample::{resample, transposed};
 use crate::Result;
 use crate::head::{FoldedHead, LEAKY_SLOPE};
@@ -13,7 +13,7 @@ use crate::patch::LayerPart;
 use crate::preprocess::Normalization;
 use crate::score::top_count;
 use crate::settings::Scoring;
-use crate::view::{PatchScale, View, ViewRunner};
+use crate::view::{PatchScale, View, ViewRunner, parts};
 
 /// Values of a 3 x 3 neighbourhood.
 const TAPS: usize = 9;
@@ -22,11 +22,11 @@ const TAPS: usize = 9;
 pub(super) struct ViewValues {
     /// Score of each head, weighted by the view's side, `[batch, heads]`.
     pub scores: Value,
-    /// The map at the model's size, `[batch, 1, height, width]`.
+    /// The view's part in the map, at the model's size, `[batch, 1, height, width]`.
     pub map: Value,
 }
 
-/// Adds a view that looks at `picture`, `[batch, 3, height, width]`, R G B on 0..255, at the view's size.
+/// Adds a view that looks at `picture`, `[batch, 3, height, width]`, R G B on 0..255, at the view's size; `map_share` is its part in the model's map.
 ///
 /// # Errors
 /// A size that the network cannot take, or an instruction set was asked for that this processor lacks.
@@ -35,7 +35,7 @@ pub(super) fn add(
     network: &Network,
     (view, runner): (&View, &ViewRunner),
     normalization: &Normalization,
-    scoring: Scoring,
+    (scoring, map_share): (Scoring, f32),
     picture: &Value,
 ) -> Result<ViewValues> {
     let normalized = normalize(b, normalization, picture);
@@ -48,13 +48,13 @@ pub(super) fn add(
         .enumerate()
         .map(|(l, (p, m))| pool(b, runner, l, &p, m))
         .collect();
-    let mut logits = logits(b, runner, &folded, &pooled);
+    let (mut logits, mut distances) = (logits(b, runner, &folded, &pooled), None);
     if let Some(neighbours) = &view.neighbours {
-        logits = add_distances(b, runner, neighbours, &pooled, &logits);
+        (logits, distances) = add_distances(b, runner, neighbours, &pooled, &logits);
     }
     Ok(ViewValues {
         scores: head_scores(b, runner, folded.heads, scoring, &logits),
-        map: map(b, runner, &view.scales, scoring, &logits),
+        map: map(b, runner, &view.scales, (scoring, map_share), &logits, distances.as_ref()),
     })
 }
 
@@ -279,26 +279,31 @@ fn head_scores(
     b.node("scores", "Mul", &[&mean, &weight], &[])
 }
 
-/// The mean over the heads of their logits on scale (the sigmoid of that with the published scoring), upsampled and smoothed,
-/// `[batch, 1, height, width]`.
+/// The mean over the heads of their logits on scale (the sigmoid of that with the published scoring) and of what distances count beside, upsampled and
+/// smoothed, times the view's weight in the map, `[batch, 1, height, width]`.
 fn map(
     b: &mut GraphBuilder,
     runner: &ViewRunner,
     scales: &[PatchScale],
-    scoring: Scoring,
+    (scoring, map_share): (Scoring, f32),
     logits: &Value,
+    distances: Option<&Value>,
 ) -> Value {
-    let share = 1.0 / scales.len() as f64;
-    let weight: Vec<f32> = scales.iter().map(|s| (share / s.deviation) as f32).collect();
+    let (parts, share) = (parts(scales), 1.0 / scales.len() as f64);
     let bias = -scales.iter().map(|s| share * s.mean / s.deviation).sum::<f64>();
-    let weight = b.floats("map.weight", &[1, scales.len(), 1, 1], &weight);
+    let weight = b.floats("map.weight", &[1, scales.len(), 1, 1], &parts);
     let bias = b.floats("map.bias", &[1], &[bias as f32]);
     let mut patches = convolution(b, "on_scale", logits, &weight, Some(&bias), 1, 0);
     if scoring == Scoring::Sigmoid {
         patches = b.node("probability", "Sigmoid", &[&patches], &[]);
     }
+    if let (Some(distances), Some(running)) = (distances, runner.neighbours()) {
+        let more = in_map(b, running, distances, &parts);
+        patches = b.node("with_distances", "Add", &[&patches, &more], &[]);
+    }
     let (rows, columns) = runner.embedding().grid();
-    let [high, wide] = runner.upsampler().matrices();
+    let [mut high, wide] = runner.upsampler().matrices();
+    high.iter_mut().for_each(|v| *v *= map_share);
     let (height, width) = (high.len() / rows, wide.len() / columns);
     let wide = b.floats("map.columns", &[columns, width], &transposed(&wide, columns));
     let high = b.floats("map.rows", &[height, rows], &high);

@@ -25,16 +25,16 @@ use crate::head::{Discriminator, FeatureScale, Head, Projection};
 use crate::image::DecodeOptions;
 use crate::neighbours::{Bank, Neighbours, Usual, lookers};
 use crate::preprocess::InputSize;
-use crate::settings::{Length, Settings};
+use crate::settings::{Length, MapViews, NeighbourSettings, Settings};
 use crate::view::{PatchScale, View};
 use crate::{Error, ErrorKind, Result};
 
 /// Latest version of the file's layout. A file of a later one is refused.
 ///
-/// Version 5 is version 4 with what is usual at each remembered patch, or with heads that trained for a pass over their patches; version 4 is version 3 with remembered patches or with products in bfloat16; version 3 is version 2 with a region of interest or a least
+/// Version 6 is version 5 whose map weighs views or distances by itself; version 5 is version 4 with what is usual at each remembered patch, or with heads that trained for a pass over their patches; version 4 is version 3 with remembered patches or with products in bfloat16; version 3 is version 2 with a region of interest or a least
 /// area of regions among the settings. A model without them is written as version 2, which earlier programs read; those would pass over what
 /// they do not know, and see the whole picture, or compute otherwise.
-pub const FORMAT_VERSION: u32 = 5;
+pub const FORMAT_VERSION: u32 = 6;
 /// Oldest version that is read.
 const OLDEST_VERSION: u32 = 2;
 /// Largest file that is read.
@@ -46,16 +46,18 @@ const CHECKSUM_MARK: &[u8] = br#"\"crc32\":\""#;
 /// Version of the layout that a model is written in.
 #[must_use]
 pub fn format_version(model: &Model) -> u32 {
-    let plain = model.settings.roi.is_none() && model.settings.min_area == 0;
-    let neighbours = model.settings.neighbours;
-    let later = neighbours.is_some() || model.settings.precision != Precision::F32;
-    let latest = neighbours.is_some_and(|n| n.usual_weight != 0.0)
-        || matches!(model.settings.head.length, Length::Pass { .. });
-    match (latest, later, plain) {
-        (true, _, _) => FORMAT_VERSION,
-        (false, true, _) => 4,
-        (false, false, false) => 3,
-        (false, false, true) => OLDEST_VERSION,
+    let Settings { neighbours, map_views, precision, head, roi, min_area, .. } = &model.settings;
+    let counts = |weight: fn(&NeighbourSettings) -> f64| neighbours.as_ref().map_or(0.0, weight) != 0.0;
+    if counts(|n| n.map_weight) || *map_views != MapViews::Alike {
+        FORMAT_VERSION
+    } else if counts(|n| n.usual_weight) || matches!(head.length, Length::Pass { .. }) {
+        5
+    } else if neighbours.is_some() || *precision != Precision::F32 {
+        4
+    } else if roi.is_some() || *min_area > 0 {
+        3
+    } else {
+        OLDEST_VERSION
     }
 }
 

@@ -68,6 +68,8 @@ pub(crate) struct NeighbourRunner {
     banks: Vec<Laid>,
     /// For each head by what a distance is multiplied.
     factors: Vec<f32>,
+    /// For each head by what a distance is multiplied in the map beside that; empty where it counts no more there.
+    map_factors: Vec<f32>,
     /// From the coarse grid to the heads'.
     rows: Vec<Blend>,
     columns: Vec<Blend>,
@@ -90,21 +92,34 @@ impl NeighbourRunner {
     fn new(neighbours: &Neighbours, wanted: NeighbourSettings, embedding: &PatchEmbedding) -> Result<Self> {
         let banks = neighbours.banks.par_iter().with_max_len(1);
         let banks = banks.map(|b| Laid::new(b, wanted.usual_weight)).collect::<Result<Vec<_>>>()?;
-        let factors = neighbours.deviations.iter().map(|d| (wanted.weight / d) as f32).collect();
-        Ok(Self::laid_out(banks, factors, embedding))
+        let by = |weight: f64| neighbours.deviations.iter().map(move |d| (weight / d) as f32);
+        let map_factors = by(wanted.map_weight).filter(|f| *f != 0.0).collect();
+        Ok(Self::laid_out(banks, by(wanted.weight).collect(), map_factors, embedding))
     }
 
-    fn laid_out(banks: Vec<Laid>, factors: Vec<f32>, embedding: &PatchEmbedding) -> Self {
+    fn laid_out(
+        banks: Vec<Laid>,
+        factors: Vec<f32>,
+        map_factors: Vec<f32>,
+        embedding: &PatchEmbedding,
+    ) -> Self {
         let grid = CoarseGrid::new(embedding);
         let ((height, width), (rows, columns)) = (grid.shape(), embedding.grid());
-        Self { grid, banks, factors, rows: blends(height, rows), columns: blends(width, columns) }
+        Self {
+            grid,
+            banks,
+            factors,
+            map_factors,
+            rows: blends(height, rows),
+            columns: blends(width, columns),
+        }
     }
 
     /// The same banks for another picture size, with distances as they are alone. What is usual jumps where two rows are equally near, and which of them
     /// is taken hangs on the last digit: no measure of whether two machines compute alike.
     pub fn distances_alone(&self, embedding: &PatchEmbedding) -> Self {
         let plain = |bank: &Laid| Laid { lines: Arc::default(), ..bank.clone() };
-        Self::laid_out(self.banks.iter().map(plain).collect(), self.factors.clone(), embedding)
+        Self::laid_out(self.banks.iter().map(plain).collect(), self.factors.clone(), Vec::new(), embedding)
     }
 
     /// The grid on which distances are measured.
@@ -115,6 +130,11 @@ impl NeighbourRunner {
     /// For each head by what a distance is multiplied.
     pub fn factors(&self) -> &[f32] {
         &self.factors
+    }
+
+    /// For each head by what it is multiplied in the map beside that; empty where it counts no more there.
+    pub fn map_factors(&self) -> &[f32] {
+        &self.map_factors
     }
 
     /// For each row of a bank what a distance from it counts beside that, for a head that may look into it; `None` where nothing is known
@@ -157,36 +177,65 @@ impl NeighbourRunner {
         }
     }
 
-    /// Adds to the logits of every head, `[positions, heads]`, what the distances say.
-    pub fn add_to(&self, logits: &mut [f32], pooled: &[f32], threads: Threads) {
-        let banks: Vec<usize> = (0..self.banks.len()).collect();
-        let nearest = self.nearest(&banks, pooled, threads);
-        let heads = self.factors.len();
-        for head in 0..heads {
-            self.add(logits, &self.evidence(&nearest, &banks, head), heads, head);
-        }
+    /// Adds to the logits of every head, `[positions, heads]`, what the distances say. Returns what they count beside that in the map, `[positions of
+    /// the coarse grid, heads]` for [`NeighbourRunner::draw`]; nothing where they count no more there.
+    pub fn add_to(&self, logits: &mut [f32], pooled: &[f32], threads: Threads) -> Vec<f32> {
+        let heads: Vec<usize> = (0..self.factors.len()).collect();
+        self.add_to_heads(&heads, logits, pooled, threads)
     }
 
     /// As [`NeighbourRunner::add_to`], for the logits of one head, `[positions]`.
-    pub fn add_to_head(&self, logits: &mut [f32], pooled: &[f32], head: usize, threads: Threads) {
-        let banks: Vec<usize> = self.seen(head).collect();
+    pub fn add_to_head(&self, logits: &mut [f32], pooled: &[f32], head: usize, threads: Threads) -> Vec<f32> {
+        self.add_to_heads(&[head], logits, pooled, threads)
+    }
+
+    /// As [`NeighbourRunner::add_to`], for the logits of some heads.
+    fn add_to_heads(
+        &self,
+        heads: &[usize],
+        logits: &mut [f32],
+        pooled: &[f32],
+        threads: Threads,
+    ) -> Vec<f32> {
+        let count = self.banks.len();
+        let may_any_look = |bank: &usize| heads.iter().any(|&head| may_look(head, *bank, count));
+        let banks: Vec<usize> = (0..count).filter(may_any_look).collect();
         let nearest = self.nearest(&banks, pooled, threads);
-        self.add(logits, &self.evidence(&nearest, &banks, head), 1, 0);
+        let (height, width) = self.grid.shape();
+        let mut in_map =
+            vec![0.0; if self.map_factors.is_empty() { 0 } else { height * width * heads.len() }];
+        for (i, &head) in heads.iter().enumerate() {
+            let (distances, evidence): (Vec<f32>, Vec<f32>) = self.evidence(&nearest, &banks, head).unzip();
+            self.add(logits, &evidence, heads.len(), i);
+            let of_head = in_map.iter_mut().skip(i).step_by(heads.len());
+            of_head.zip(distances).for_each(|(v, distance)| *v = distance * self.map_factors[head]);
+        }
+        in_map
     }
 
-    /// The banks that a head may look into.
-    fn seen(&self, head: usize) -> impl Iterator<Item = usize> {
-        let banks = self.banks.len();
-        (0..banks).filter(move |&bank| may_look(head, bank, banks))
+    /// Adds to values of the map, `[positions]`, what distances count there beside what they add to the logits, which [`NeighbourRunner::add_to`] returns:
+    /// that of each head, times its part in a value.
+    pub fn draw(&self, values: &mut [f32], in_map: &[f32], parts: &[f32]) {
+        if in_map.is_empty() {
+            return;
+        }
+        let of_position = |of: &[f32]| of.iter().zip(parts).map(|(v, part)| v * part).sum();
+        let coarse: Vec<f32> = in_map.chunks_exact(parts.len()).map(of_position).collect();
+        self.add(values, &coarse, 1, 0);
     }
 
-    /// What the nearest rows of `banks`, `[positions, banks]`, count for a head, which looks into those that it may, `[positions]`: the least
-    /// distance by its deviation, and the least above what is usual.
-    fn evidence(&self, nearest: &[Near], banks: &[usize], head: usize) -> Vec<f32> {
+    /// What the nearest rows of `banks`, `[positions, banks]`, say to a head, which looks into those that it may, of each position: the least distance, and
+    /// what counts: that by its deviation, and the least above what is usual.
+    fn evidence<'a>(
+        &'a self,
+        nearest: &'a [Near],
+        banks: &[usize],
+        head: usize,
+    ) -> impl Iterator<Item = (f32, f32)> + 'a {
         let columns = banks.iter().enumerate().filter(|(_, bank)| may_look(head, **bank, self.banks.len()));
         let columns: Vec<(usize, Option<&[Line]>)> =
             columns.map(|(i, &b)| (i, self.lines(b, head))).collect();
-        let of_position = |of: &[Near]| {
+        let of_position = move |of: &[Near]| {
             let (mut distance, mut above) = (f32::INFINITY, f32::INFINITY);
             for &(i, lines) in &columns {
                 let near = of[i];
@@ -197,9 +246,9 @@ impl NeighbourRunner {
                 }
             }
             let finite = |v: f32| if v == f32::INFINITY { 0.0 } else { v };
-            finite(distance) * self.factors[head] + finite(above)
+            (finite(distance), finite(distance) * self.factors[head] + finite(above))
         };
-        nearest.chunks_exact(banks.len().max(1)).map(of_position).collect()
+        nearest.chunks_exact(banks.len().max(1)).map(of_position)
     }
 
     /// Brings values of the coarse grid to the heads' and adds them to every `stride`-th number from `first` on.
@@ -231,7 +280,8 @@ mod tests {
     use super::*;
     use crate::patch::Pooling;
 
-    const WANTED: NeighbourSettings = NeighbourSettings { rows: 100, weight: 1.5, usual_weight: 0.8 };
+    const WANTED: NeighbourSettings =
+        NeighbourSettings { rows: 100, weight: 1.5, usual_weight: 0.8, map_weight: 0.6 };
 
     fn embedding() -> PatchEmbedding {
         let shape = |height, width, channels| Shape { height, width, channels };
@@ -263,8 +313,8 @@ mod tests {
         Neighbours { deviations: (0..banks.len()).map(|h| 0.5 + h as f64).collect(), banks }
     }
 
-    /// What a head gains at each position of the fine grid, by plain loops in float64.
-    fn slow(n: &Neighbours, embedding: &PatchEmbedding, pooled: &[f32], head: usize) -> Vec<f64> {
+    /// What a head gains at each position of the fine grid, and more of it in the map, by plain loops in float64.
+    fn slow(n: &Neighbours, embedding: &PatchEmbedding, pooled: &[f32], head: usize) -> Vec<[f64; 2]> {
         let dim = embedding.dim();
         let grid = CoarseGrid::new(embedding);
         let features = grid.features(pooled);
@@ -291,9 +341,10 @@ mod tests {
                 least = least.min(distance);
                 above = above.min((distance - of(&usual.mean)) / of(&usual.deviation));
             }
-            WANTED.weight * least / n.deviations[head] + WANTED.usual_weight * above
+            let counted = WANTED.weight * least / n.deviations[head] + WANTED.usual_weight * above;
+            [counted, WANTED.map_weight * least / n.deviations[head]]
         };
-        let coarse: Vec<f64> = features.chunks(dim).map(at).collect();
+        let coarse: Vec<[f64; 2]> = features.chunks(dim).map(at).collect();
         let ((height, width), (rows, columns)) = (grid.shape(), embedding.grid());
         let along = |i: usize, from: usize, to: usize| {
             let at = ((i as f64 + 0.5) * from as f64 / to as f64 - 0.5).clamp(0.0, from as f64 - 1.0);
@@ -303,8 +354,9 @@ mod tests {
         for i in 0..rows * columns {
             let (y0, y1, ty) = along(i / columns, height, rows);
             let (x0, x1, tx) = along(i % columns, width, columns);
-            let line = |y: usize| (1.0 - tx) * coarse[y * width + x0] + tx * coarse[y * width + x1];
-            fine.push((1.0 - ty) * line(y0) + ty * line(y1));
+            let line =
+                |y: usize, k: usize| (1.0 - tx) * coarse[y * width + x0][k] + tx * coarse[y * width + x1][k];
+            fine.push([0, 1].map(|k| (1.0 - ty) * line(y0, k) + ty * line(y1, k)));
         }
         fine
     }
@@ -319,21 +371,33 @@ mod tests {
             let pooled = random(embedding.pooled_len(), &mut rng);
             let before = random(embedding.positions() * heads, &mut rng);
             let mut all = before.clone();
-            runner.add_to(&mut all, &pooled, Threads::One);
+            let in_map = runner.add_to(&mut all, &pooled, Threads::One);
             let mut on_all_cores = before.clone();
-            runner.add_to(&mut on_all_cores, &pooled, Threads::All);
+            assert_eq!(in_map, runner.add_to(&mut on_all_cores, &pooled, Threads::All));
             assert_eq!(all, on_all_cores);
+            let mut drawn = vec![0.0; embedding.positions()];
+            let parts: Vec<f32> = (1..=heads).map(|h| h as f32).collect();
+            runner.draw(&mut drawn, &in_map, &parts);
             for head in 0..heads {
                 let of = |v: &[f32]| v.iter().skip(head).step_by(heads).copied().collect::<Vec<f32>>();
                 let mut one = of(&before);
-                runner.add_to_head(&mut one, &pooled, head, Threads::One);
+                let in_map_alone = runner.add_to_head(&mut one, &pooled, head, Threads::One);
                 assert_eq!(one, of(&all), "a head alone and among the others");
-                for ((fast, b), gain) in one.iter().zip(of(&before)).zip(slow(&n, &embedding, &pooled, head))
-                {
+                assert_eq!(in_map_alone, of(&in_map));
+                let expected = slow(&n, &embedding, &pooled, head);
+                for ((fast, b), [gain, in_map]) in one.iter().zip(of(&before)).zip(&expected) {
                     let expected = f64::from(b) + gain;
                     assert!((f64::from(*fast) - expected).abs() < 1e-4, "{heads} heads: {fast}, {expected}");
+                    assert!(*in_map > 0.0);
+                }
+                for (drawn, [_, in_map]) in drawn.iter_mut().zip(&expected) {
+                    *drawn -= parts[head] * *in_map as f32;
                 }
             }
+            assert!(drawn.iter().all(|rest| rest.abs() < 1e-4), "each head's distances by its part");
+            let mut nothing_more = vec![1.0; 3];
+            runner.draw(&mut nothing_more, &[], &parts);
+            assert_eq!(nothing_more, [1.0; 3]);
         }
     }
 

@@ -41,7 +41,7 @@ use crate::neighbours::{CoarseGrid, NeighbourRunner};
 use crate::preprocess::{Geometry, InputSize};
 use crate::roi::Positions;
 use crate::settings::{Folds, Settings, Sizes, fold_sizes};
-use crate::view::{View, ViewRunner};
+use crate::view::{PatchEvidence, View, ViewRunner};
 use crate::words::listed_to;
 use crate::{Error, ErrorKind, Result};
 
@@ -369,8 +369,8 @@ fn finish(
     let scoring = settings.scoring;
     let steps = deal.calibrate.len() * (views.len() + 1);
     observer.begin("threshold", steps as u64, "pictures");
-    // logits[view][i]: of the picture `deal.calibrate[i]` by its head
-    let mut logits: Vec<Vec<Vec<f32>>> = Vec::new();
+    // evidence[view][i]: of the picture `deal.calibrate[i]` by its head
+    let mut evidence: Vec<Vec<PatchEvidence>> = Vec::new();
     for (v, view) in views.iter_mut().enumerate() {
         let heads = view.heads.iter().map(|h| GridHead::new(&[h], cache.embedding(v)));
         let heads = heads.collect::<Result<Vec<_>>>()?;
@@ -378,18 +378,16 @@ fn finish(
         let run = |pooled: &mut Vec<f32>, &(picture, head): &(usize, usize)| {
             cache.pooled(v, picture, pooled);
             observer.advance(1);
-            let mut logits = heads[head].logits(pooled, Threads::One);
-            if let Some(neighbours) = &neighbours {
-                neighbours.add_to_head(&mut logits, pooled, head, Threads::One);
-            }
-            logits
+            let logits = heads[head].logits(pooled, Threads::One);
+            PatchEvidence::of(logits, Some(head), neighbours.as_ref(), pooled, Threads::One)
         };
-        let of_view: Vec<Vec<f32>> = deal.calibrate.par_iter().map_init(Vec::new, run).collect();
-        let inside: Vec<_> = of_view.iter().map(|l| cache.positions(v).select(l)).collect();
+        let of_view: Vec<PatchEvidence> = deal.calibrate.par_iter().map_init(Vec::new, run).collect();
+        let drawn = of_view.par_iter().map(|e| e.drawn(neighbours.as_ref()));
+        let inside: Vec<Vec<f32>> = drawn.map(|d| cache.positions(v).select(&d).into_owned()).collect();
         let of_head =
             |h: usize| inside.iter().zip(&deal.calibrate).filter(move |(_, c)| c.1 == h).map(|(l, _)| l);
         view.scales = (0..heads.len()).map(|h| patch_scale(of_head(h), scoring)).collect();
-        logits.push(of_view);
+        evidence.push(of_view);
     }
     let map_size = views.iter().map(|v| v.size).max_by_key(|s| s.height * s.width);
     let map_size = map_size.ok_or_else(|| Error::caller("sizes: expected at least one, found none"))?;
@@ -397,9 +395,9 @@ fn finish(
     let runners = runners.collect::<Result<Vec<_>>>()?;
     let scored = deal.calibrate.par_iter().enumerate().map(|(i, &(_, head))| {
         let (mut score, mut maps) = (0.0, Vec::new());
-        for (runner, logits) in runners.iter().zip(&logits) {
-            score += runner.score_of_head(&logits[i], scoring);
-            maps.push(runner.map_of_head(&logits[i], head, scoring)?);
+        for (runner, evidence) in runners.iter().zip(&evidence) {
+            score += runner.score_of_head(&evidence[i].logits, scoring);
+            maps.push((runner.map_of_head(&evidence[i], head, scoring)?, runner.map_weight()));
         }
         observer.advance(1);
         Ok((head, score, peak(&mean_map(maps)?)))
