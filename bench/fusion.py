@@ -2,11 +2,11 @@
 """Compares ways to join the distance to remembered good patches with what the heads say: image and pixel AUROC by rule, over seeds.
 
     cargo build --release -p pbas --example evidence
-    python3 bench/fusion.py DATA_FOLDER EVIDENCE_FOLDER [--sets a,b] [--seeds 0,1,2] [--settings JSON] [--rows 2000] [--random] [--pictures N]
+    python3 bench/fusion.py DATA_FOLDER EVIDENCE_FOLDER [--sets a,b] [--seeds 0,1,2] [--settings JSON] [--rows 2000] [--random] [--pictures N] [--map-views alike]
 
 For each set and seed the example `evidence` trains once and writes the heads' logits, with the first seed also the features of every picture, to EVIDENCE_FOLDER
 (kept, and used again); distances are computed here as `crates/pbas/src/neighbours` and `train/remember.rs` do: by fold, on the grid of the second feature layer, to a coreset
-of --rows patches over all folds (--random: to random ones). With --pictures only so many of a set's good pictures are used, the same for all seeds. Needs numpy and Pillow. Test labels are seen here, by a person who chooses a rule for all sets;
+of --rows patches over all folds (--random: to random ones). With --pictures only so many of a set's good pictures are used, the same for all seeds. In the map views count by their area, or alike. Needs numpy and Pillow. Test labels are seen here, by a person who chooses a rule for all sets;
 never by training.
 """
 import sys
@@ -176,7 +176,7 @@ def image_scores(scores, fold):
     return numpy.median(rarities(scores, fold), axis=1)
 
 
-def rules(about, tensor, pooled, rows, seed, pick_random, folder):
+def rules(about, tensor, pooled, rows, seed, pick_random, folder, views_power):
     pictures, sides = about["pictures"], [h for h, _ in about["sizes"]]
     fold = folds_of(pictures)
     test = numpy.array([p["split"] == "test" for p in pictures])
@@ -194,11 +194,11 @@ def rules(about, tensor, pooled, rows, seed, pick_random, folder):
             unseen = [v[fold == h][:, :, h] for h in range(heads)]
             on_scale = sum((v[test][:, :, h] - u.mean()) / u.std() for h, u in enumerate(unseen)) / heads
             grid = round(v.shape[1] ** 0.5)
-            total = total + blur(resample(on_scale.reshape(-1, grid, grid, 1), SIDE)[:, :, :, 0], 4 * SIDE / side)
+            total = total + (side / max(sides)) ** views_power * blur(resample(on_scale.reshape(-1, grid, grid, 1), SIDE)[:, :, :, 0], 4 * SIDE / side)
         return auroc(truth.ravel(), total.ravel())
 
     ways = {"heads alone": logits, "distance alone": near, "distance above the usual alone": above}
-    for plain, usual in ((0.5, 0), (0.7, 0), (1, 0), (1.5, 0), (3, 0), (0, 0.7), (0, 1), (0, 1.5), (0.35, 0.35), (0.5, 0.5), (0.65, 0.65), (0.5, 1), (1, 1)):
+    for plain, usual in ((0.5, 0), (0.7, 0), (1, 0), (1.5, 0), (3, 0), (0, 0.7), (0, 1), (0, 1.5), (0.35, 0.35), (0.5, 0.5), (0.65, 0.65), (0.5, 1), (1, 1), (2, 1), (3, 1), (3, 0.5), (5, 1)):
         kinds = [f"{weight} {kind}" for weight, kind in ((plain, "distance"), (usual, "above the usual")) if weight]
         ways[" + ".join(["logit", *kinds])] = [l + plain * n + usual * a for l, n, a in zip(logits, near, above)]
     return {name: (image(v), pixels(v) if truth is not None else None) for name, v in ways.items()}
@@ -209,6 +209,7 @@ def main():
     parser.add_argument("--rows", type=int, default=2000)
     parser.add_argument("--random", action="store_true")
     parser.add_argument("--pictures", type=int)
+    parser.add_argument("--map-views", choices=["area", "alike"], default="area")
     args = parser.parse_args()
     sets, table = sets_of(args.data, args.sets), {}
     if args.pictures:
@@ -223,7 +224,7 @@ def main():
             path = evidence(args.data, args.evidence, name, seed, {**args.settings, "features": pooled is None})
             about, tensor = load(path)
             pooled = pooled or tensor
-            for rule, found in rules(about, tensor, pooled, args.rows, seed, args.random, args.data / name).items():
+            for rule, found in rules(about, tensor, pooled, args.rows, seed, args.random, args.data / name, 2 * (args.map_views == "area")).items():
                 table.setdefault(rule, {}).setdefault(name, []).append(found)
             print(f"{name}, seed {seed}", file=sys.stderr, flush=True)
 

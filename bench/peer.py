@@ -111,7 +111,8 @@ def detector(preset, picture, threads):
     largest = views[0][0]
 
     def distances(features):
-        """To the nearest patch that each head remembers, and above what is usual there, on a grid half as fine, brought back to the features' grid."""
+        """What each head counts of how far the nearest patch is that it remembers, and how far above what is usual there, and what the map counts of it
+        beside; on a grid half as fine, brought back to the features' grid: [heads + 1, positions]."""
         rows = nn.functional.avg_pool2d(features.permute(2, 0, 1), 2)
         height, width = rows.shape[1:]
         rows = rows.reshape(dim, -1).T
@@ -119,8 +120,10 @@ def detector(preset, picture, threads):
         nearest = torch.stack([d for d, _ in found])
         above = torch.stack([(d - mean[:, at]) / deviation[:, at] for (d, at), (mean, deviation) in zip(found, usual)])
         others = [[b for b in range(heads) if b != h] for h in range(heads)]
-        seen = torch.stack([0.5 * nearest[o].amin(0) + above[o, h].amin(0) for h, o in enumerate(others)])
-        return nn.functional.interpolate(seen.reshape(1, heads, height, width), features.shape[:2], mode="bilinear", align_corners=False)
+        least = torch.stack([nearest[o].amin(0) for o in others])
+        counted = 0.5 * least + torch.stack([above[o, h].amin(0) for h, o in enumerate(others)])
+        both = torch.cat([counted, 2.5 * least.mean(0, keepdim=True)]).reshape(1, heads + 1, height, width)
+        return nn.functional.interpolate(both, features.shape[:2], mode="bilinear", align_corners=False).flatten(2)[0]
 
     def work():
         with torch.inference_mode():
@@ -129,16 +132,17 @@ def detector(preset, picture, threads):
             for side, prepare, made in views:
                 maps = backbone(prepare(image).unsqueeze(0))
                 features = pool(maps)
-                scores = torch.stack([d(p(features)) for p, d in made])
+                scores, in_map = torch.stack([d(p(features)).flatten() for p, d in made]), 0
                 if banks:
-                    scores = scores + distances(features.reshape(*maps[0].shape[2:], dim)).reshape(scores.shape)
+                    *counted, in_map = distances(features.reshape(*maps[0].shape[2:], dim))
+                    scores = scores + torch.stack(counted)
                 scores = scores.mean(0)
                 if paper:
                     scores = torch.sigmoid(scores)
                 total += float(scores.max())
-                grid = scores.reshape(1, 1, *maps[0].shape[2:])
+                grid = (scores + in_map).reshape(1, 1, *maps[0].shape[2:])
                 wide = nn.functional.interpolate(grid, (largest, largest), mode="bilinear", align_corners=False)
-                score_map += gaussian_filter(wide[0, 0].numpy(), sigma=4.0 * largest / side)
+                score_map += (side / largest) ** 2 * gaussian_filter(wide[0, 0].numpy(), sigma=4.0 * largest / side)
             return total > 0.5, score_map
 
     return work

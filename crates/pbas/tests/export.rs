@@ -16,7 +16,7 @@ use pbas::onnx::proto::ModelProto;
 use pbas::patch::Pooling;
 use pbas::preprocess::{Fit, Geometry, InputSize};
 use pbas::roi::Roi;
-use pbas::settings::{NeighbourSettings, Preset, Scoring, Settings, Sizes};
+use pbas::settings::{MapViews, NeighbourSettings, Preset, Scoring, Settings, Sizes};
 use pbas::view::{PatchScale, View};
 use pbas_nn::linalg::Threads;
 use prost::Message;
@@ -187,9 +187,9 @@ fn agrees(detector: &Detector, input: Input, pictures: &[Rgb8], tolerance: f64) 
             "score {score}, ours is {}",
             expected.image_score
         );
-        let apart = map.iter().zip(&expected.map.values).map(|(m, &e)| (m - f64::from(e)).abs());
-        let worst = apart.fold(0.0, f64::max);
-        assert!(worst < tolerance, "map differs by {worst}");
+        let apart = |(m, &e): (&f64, &f32)| (m - f64::from(e)).abs() / (1.0 + f64::from(e).abs());
+        let worst = map.iter().zip(&expected.map.values).map(apart).fold(0.0, f64::max);
+        assert!(worst < tolerance, "map differs by {worst} of its values");
     }
 }
 
@@ -353,4 +353,39 @@ fn unknown_opsets_are_refused() {
         assert!(to_onnx(&Parts::compact().detector(), &options).is_err());
     }
     OPSETS.for_each(|opset| check_opset(opset).unwrap());
+}
+
+/// The map and the image score of a picture by the first views of a model.
+fn judged(views: usize, map_views: MapViews, map_weight: f64) -> (Vec<f32>, f64) {
+    let mut model = Parts::compact().model();
+    model.views.truncate(views);
+    model.settings.map_views = map_views;
+    if let Some(n) = &mut model.settings.neighbours {
+        n.map_weight = map_weight;
+    }
+    let found = Detector::new(model).unwrap();
+    let found = found.predict(&picture(90, 71, 3), &mut Scratch::default(), Threads::One).unwrap();
+    (found.map.values, found.image_score)
+}
+
+#[test]
+fn views_count_by_their_area_in_the_map() {
+    let [first, alike, by_area] = [(1, MapViews::Alike), (2, MapViews::Alike), (2, MapViews::Area)]
+        .map(|(views, rule)| judged(views, rule, 0.6).0);
+    let share = (48 * 48) as f32 / (64 * 80) as f32;
+    for ((first, alike), by_area) in first.iter().zip(&alike).zip(&by_area) {
+        let second = 2.0 * alike - first;
+        let expected = (first + share * second) / (1.0 + share);
+        assert!((by_area - expected).abs() < 1e-4 * (1.0 + expected.abs()), "{by_area}, {expected}");
+    }
+}
+
+#[test]
+fn distances_count_more_in_the_map_and_as_before_in_the_score() {
+    let [none, once, twice] = [0.0, 0.6, 1.2].map(|weight| judged(2, MapViews::Area, weight));
+    assert!(none.1 == once.1 && once.1 == twice.1);
+    for ((none, once), twice) in none.0.iter().zip(&once.0).zip(&twice.0) {
+        let (more, again) = (once - none, twice - once);
+        assert!(more > 0.0 && (more - again).abs() < 1e-3 * (1.0 + more), "{more}, {again}");
+    }
 }
