@@ -111,8 +111,8 @@ def detector(preset, picture, threads):
     largest = views[0][0]
 
     def distances(features):
-        """What each head counts of how far the nearest patch is that it remembers, and how far above what is usual there, and what the map counts of it
-        beside; on a grid half as fine, brought back to the features' grid: [heads + 1, positions]."""
+        """What each head counts of how far the nearest patch is that it remembers, and how far above what is usual there, and by how much
+        more that counts in the map; on a grid half as fine, brought back to the features' grid: [heads + 1, positions]."""
         rows = nn.functional.avg_pool2d(features.permute(2, 0, 1), 2)
         height, width = rows.shape[1:]
         rows = rows.reshape(dim, -1).T
@@ -122,7 +122,7 @@ def detector(preset, picture, threads):
         others = [[b for b in range(heads) if b != h] for h in range(heads)]
         least = torch.stack([nearest[o].amin(0) for o in others])
         counted = 0.5 * least + torch.stack([above[o, h].amin(0) for h, o in enumerate(others)])
-        both = torch.cat([counted, 2.5 * least.mean(0, keepdim=True)]).reshape(1, heads + 1, height, width)
+        both = torch.cat([counted, (3 * least - counted).mean(0, keepdim=True)]).reshape(1, heads + 1, height, width)
         return nn.functional.interpolate(both, features.shape[:2], mode="bilinear", align_corners=False).flatten(2)[0]
 
     def work():

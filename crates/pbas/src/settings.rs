@@ -229,15 +229,16 @@ pub struct NeighbourSettings {
     /// What a deviation of the distance above what is usual at the nearest patch counts, in logits.
     #[serde(default, skip_serializing_if = "is_default")]
     pub usual_weight: f64,
-    /// What a deviation of the distance counts in the map beside `weight`, in logits: to outline a defect it says more than to find it.
+    /// What a deviation of the distance counts in the map, in logits, where what is usual counts nothing: to outline a defect the plain distance says more
+    /// than to find it. `None`: the map counts as the score does.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub map_weight: f64,
+    pub map_weight: Option<f64>,
 }
 
 impl Default for NeighbourSettings {
     /// The preset `fast` (docs/recipe.md).
     fn default() -> Self {
-        Self { rows: 2000, weight: 0.5, usual_weight: 1.0, map_weight: 2.5 }
+        Self { rows: 2000, weight: 0.5, usual_weight: 1.0, map_weight: Some(3.0) }
     }
 }
 
@@ -475,7 +476,7 @@ impl Settings {
         need(averaging_ok, "averaging", "0 to 1 (excluded)", &h.averaging)?;
         if let Some(n) = &self.neighbours {
             need((16..=100_000).contains(&n.rows), "remembered patches", "16 to 100000", &n.rows)?;
-            for weight in [n.weight, n.usual_weight, n.map_weight] {
+            for weight in [Some(n.weight), Some(n.usual_weight), n.map_weight].into_iter().flatten() {
                 need((0.0..=100.0).contains(&weight), "weight of distances", "0 to 100", &weight)?;
             }
             if self.scoring == Scoring::Sigmoid {

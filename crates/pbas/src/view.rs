@@ -57,7 +57,7 @@ pub struct View {
 pub struct PatchEvidence {
     /// Logits of some heads joined by the distances to remembered patches, `[patches, heads]`.
     pub logits: Vec<f32>,
-    /// What these distances count in the map beside that, `[patches of the coarse grid, heads]`; empty where they count no more there.
+    /// By how much more these distances count in the map, `[patches of the coarse grid, heads]`; empty where it counts as the score does.
     in_map: Vec<f32>,
 }
 

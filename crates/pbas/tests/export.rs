@@ -83,7 +83,7 @@ impl Parts {
         settings.pooling = self.pooling;
         settings.fit = self.fit;
         settings.scoring = self.scoring;
-        let wanted = NeighbourSettings { rows: 100, weight: 1.5, usual_weight: 0.8, map_weight: 0.6 };
+        let wanted = NeighbourSettings { rows: 100, weight: 1.5, usual_weight: 0.8, map_weight: Some(0.6) };
         settings.neighbours = self.neighbours.then_some(wanted);
         let views = self.sizes.iter().map(|&size| {
             let mut heads: Vec<Head> =
@@ -356,7 +356,7 @@ fn unknown_opsets_are_refused() {
 }
 
 /// The map and the image score of a picture by the first views of a model.
-fn judged(views: usize, map_views: MapViews, map_weight: f64) -> (Vec<f32>, f64) {
+fn judged(views: usize, map_views: MapViews, map_weight: Option<f64>) -> (Vec<f32>, f64) {
     let mut model = Parts::compact().model();
     model.views.truncate(views);
     model.settings.map_views = map_views;
@@ -371,7 +371,7 @@ fn judged(views: usize, map_views: MapViews, map_weight: f64) -> (Vec<f32>, f64)
 #[test]
 fn views_count_by_their_area_in_the_map() {
     let [first, alike, by_area] = [(1, MapViews::Alike), (2, MapViews::Alike), (2, MapViews::Area)]
-        .map(|(views, rule)| judged(views, rule, 0.6).0);
+        .map(|(views, rule)| judged(views, rule, Some(0.6)).0);
     let share = (48 * 48) as f32 / (64 * 80) as f32;
     for ((first, alike), by_area) in first.iter().zip(&alike).zip(&by_area) {
         let second = 2.0 * alike - first;
@@ -381,9 +381,11 @@ fn views_count_by_their_area_in_the_map() {
 }
 
 #[test]
-fn distances_count_more_in_the_map_and_as_before_in_the_score() {
-    let [none, once, twice] = [0.0, 0.6, 1.2].map(|weight| judged(2, MapViews::Area, weight));
-    assert!(none.1 == once.1 && once.1 == twice.1);
+fn distances_have_a_weight_of_their_own_in_the_map_and_none_in_the_score() {
+    let [none, once, twice] = [0.0, 0.6, 1.2].map(|weight| judged(2, MapViews::Area, Some(weight)));
+    let as_the_score = judged(2, MapViews::Area, None);
+    assert!(none.1 == once.1 && once.1 == twice.1 && twice.1 == as_the_score.1);
+    assert_ne!(none.0, as_the_score.0);
     for ((none, once), twice) in none.0.iter().zip(&once.0).zip(&twice.0) {
         let (more, again) = (once - none, twice - once);
         assert!(more > 0.0 && (more - again).abs() < 1e-3 * (1.0 + more), "{more}, {again}");

@@ -261,8 +261,8 @@ fn a_version_no_later_than_the_model_needs() {
     let mut model = model();
     assert_eq!(format_version(&model), FORMAT_VERSION);
     model.settings.map_views = MapViews::Alike;
-    assert_eq!(format_version(&model), FORMAT_VERSION, "distances count more in the map");
-    let as_elsewhere = NeighbourSettings { map_weight: 0.0, ..Default::default() };
+    assert_eq!(format_version(&model), FORMAT_VERSION, "distances count otherwise in the map");
+    let as_elsewhere = NeighbourSettings { map_weight: None, ..Default::default() };
     model.settings.neighbours = Some(as_elsewhere);
     assert_eq!(format_version(&model), 5);
     let of_before = to_bytes(&model).unwrap();

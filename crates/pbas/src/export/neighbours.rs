@@ -6,8 +6,8 @@ use crate::neighbours::{Bank, Line, NeighbourRunner, Neighbours, may_look, minus
 use crate::onnx::{Attribute, GraphBuilder, Value};
 use crate::view::ViewRunner;
 
-/// The logits of all heads, `[batch, heads, rows, columns]`, joined by the distances, and the distance to the nearest patch that each head may look at, on the
-/// coarse grid, if there are any.
+/// The logits of all heads, `[batch, heads, rows, columns]`, joined by the distances, and by how much more these count in the map, on the coarse grid, where they
+/// have a weight of their own there.
 pub(super) fn add_distances(
     b: &mut GraphBuilder,
     runner: &ViewRunner,
@@ -49,24 +49,23 @@ pub(super) fn add_distances(
         b.node(name, "Concat", &each.iter().collect::<Vec<_>>(), &[("axis", Attribute::Int(1))])
     };
     let evidence = joined(b, "evidence", &each);
-    let distances = (!running.map_factors().is_empty()).then(|| joined(b, "distances", &distances));
+    let in_map = (!running.map_factors().is_empty()).then(|| {
+        let distances = joined(b, "distances", &distances);
+        let factors = b.floats("map.factors", &[1, each.len(), 1, 1], running.map_factors());
+        let counted = b.node("counted_in_map", "Mul", &[&distances, &factors], &[]);
+        b.node("more_in_map", "Sub", &[&counted, &evidence], &[])
+    });
     let (rows, columns) = running.to_heads();
     let (height, width) = grid.shape();
     let evidence = resample(b, &evidence, (height, rows), (width, columns));
-    (b.node("fused", "Add", &[logits, &evidence], &[]), distances)
+    (b.node("fused", "Add", &[logits, &evidence], &[]), in_map)
 }
 
-/// What distances of all heads, `[batch, heads, rows, columns]` on the coarse grid, count in the map beside what they add to the logits,
-/// `[batch, 1, rows, columns]` on the heads'; each head by its part in a value of the map.
-pub(super) fn in_map(
-    b: &mut GraphBuilder,
-    running: &NeighbourRunner,
-    distances: &Value,
-    parts: &[f32],
-) -> Value {
-    let weight: Vec<f32> = running.map_factors().iter().zip(parts).map(|(f, p)| f * p).collect();
-    let weight = b.floats("map.distances", &[1, weight.len(), 1, 1], &weight);
-    let coarse = convolution(b, "in_map", distances, &weight, None, 1, 0);
+/// By how much more distances count in the map, of all heads, `[batch, heads, rows, columns]` on the coarse grid, as `[batch, 1, rows, columns]` on the heads';
+/// each head by its part in a value of the map.
+pub(super) fn in_map(b: &mut GraphBuilder, running: &NeighbourRunner, more: &Value, parts: &[f32]) -> Value {
+    let parts = b.floats("map.parts", &[1, parts.len(), 1, 1], parts);
+    let coarse = convolution(b, "in_map", more, &parts, None, 1, 0);
     let ((rows, columns), (height, width)) = (running.to_heads(), running.grid().shape());
     resample(b, &coarse, (height, rows), (width, columns))
 }

@@ -48,13 +48,13 @@ pub(super) fn add(
         .enumerate()
         .map(|(l, (p, m))| pool(b, runner, l, &p, m))
         .collect();
-    let (mut logits, mut distances) = (logits(b, runner, &folded, &pooled), None);
+    let (mut logits, mut more) = (logits(b, runner, &folded, &pooled), None);
     if let Some(neighbours) = &view.neighbours {
-        (logits, distances) = add_distances(b, runner, neighbours, &pooled, &logits);
+        (logits, more) = add_distances(b, runner, neighbours, &pooled, &logits);
     }
     Ok(ViewValues {
         scores: head_scores(b, runner, folded.heads, scoring, &logits),
-        map: map(b, runner, &view.scales, (scoring, map_share), &logits, distances.as_ref()),
+        map: map(b, runner, &view.scales, (scoring, map_share), &logits, more.as_ref()),
     })
 }
 
@@ -279,7 +279,7 @@ fn head_scores(
     b.node("scores", "Mul", &[&mean, &weight], &[])
 }
 
-/// The mean over the heads of their logits on scale (the sigmoid of that with the published scoring) and of what distances count beside, upsampled and
+/// The mean over the heads of their logits on scale (the sigmoid of that with the published scoring) and of what distances count more there, upsampled and
 /// smoothed, times the view's weight in the map, `[batch, 1, height, width]`.
 fn map(
     b: &mut GraphBuilder,
@@ -287,7 +287,7 @@ fn map(
     scales: &[PatchScale],
     (scoring, map_share): (Scoring, f32),
     logits: &Value,
-    distances: Option<&Value>,
+    more_of_distances: Option<&Value>,
 ) -> Value {
     let (parts, share) = (parts(scales), 1.0 / scales.len() as f64);
     let bias = -scales.iter().map(|s| share * s.mean / s.deviation).sum::<f64>();
@@ -297,8 +297,8 @@ fn map(
     if scoring == Scoring::Sigmoid {
         patches = b.node("probability", "Sigmoid", &[&patches], &[]);
     }
-    if let (Some(distances), Some(running)) = (distances, runner.neighbours()) {
-        let more = in_map(b, running, distances, &parts);
+    if let (Some(more), Some(running)) = (more_of_distances, runner.neighbours()) {
+        let more = in_map(b, running, more, &parts);
         patches = b.node("with_distances", "Add", &[&patches, &more], &[]);
     }
     let (rows, columns) = runner.embedding().grid();

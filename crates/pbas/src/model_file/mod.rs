@@ -47,10 +47,10 @@ const CHECKSUM_MARK: &[u8] = br#"\"crc32\":\""#;
 #[must_use]
 pub fn format_version(model: &Model) -> u32 {
     let Settings { neighbours, map_views, precision, head, roi, min_area, .. } = &model.settings;
-    let counts = |weight: fn(&NeighbourSettings) -> f64| neighbours.as_ref().map_or(0.0, weight) != 0.0;
-    if counts(|n| n.map_weight) || *map_views != MapViews::Alike {
+    let of_neighbours = |known: fn(&NeighbourSettings) -> bool| neighbours.as_ref().is_some_and(known);
+    if of_neighbours(|n| n.map_weight.is_some()) || *map_views != MapViews::Alike {
         FORMAT_VERSION
-    } else if counts(|n| n.usual_weight) || matches!(head.length, Length::Pass { .. }) {
+    } else if of_neighbours(|n| n.usual_weight != 0.0) || matches!(head.length, Length::Pass { .. }) {
         5
     } else if neighbours.is_some() || *precision != Precision::F32 {
         4

@@ -68,7 +68,7 @@ pub(crate) struct NeighbourRunner {
     banks: Vec<Laid>,
     /// For each head by what a distance is multiplied.
     factors: Vec<f32>,
-    /// For each head by what a distance is multiplied in the map beside that; empty where it counts no more there.
+    /// For each head by what a distance is multiplied in the map; empty where the map counts as the score does.
     map_factors: Vec<f32>,
     /// From the coarse grid to the heads'.
     rows: Vec<Blend>,
@@ -93,7 +93,7 @@ impl NeighbourRunner {
         let banks = neighbours.banks.par_iter().with_max_len(1);
         let banks = banks.map(|b| Laid::new(b, wanted.usual_weight)).collect::<Result<Vec<_>>>()?;
         let by = |weight: f64| neighbours.deviations.iter().map(move |d| (weight / d) as f32);
-        let map_factors = by(wanted.map_weight).filter(|f| *f != 0.0).collect();
+        let map_factors = wanted.map_weight.into_iter().flat_map(by).collect();
         Ok(Self::laid_out(banks, by(wanted.weight).collect(), map_factors, embedding))
     }
 
@@ -132,7 +132,7 @@ impl NeighbourRunner {
         &self.factors
     }
 
-    /// For each head by what it is multiplied in the map beside that; empty where it counts no more there.
+    /// For each head by what it is multiplied in the map, where nothing else counts; empty where the map counts as the score does.
     pub fn map_factors(&self) -> &[f32] {
         &self.map_factors
     }
@@ -177,8 +177,8 @@ impl NeighbourRunner {
         }
     }
 
-    /// Adds to the logits of every head, `[positions, heads]`, what the distances say. Returns what they count beside that in the map, `[positions of
-    /// the coarse grid, heads]` for [`NeighbourRunner::draw`]; nothing where they count no more there.
+    /// Adds to the logits of every head, `[positions, heads]`, what the distances say. Returns by how much more (or less) they count in the map, `[positions
+    /// of the coarse grid, heads]`, for [`NeighbourRunner::draw`]; nothing where the map counts as the score does.
     pub fn add_to(&self, logits: &mut [f32], pooled: &[f32], threads: Threads) -> Vec<f32> {
         let heads: Vec<usize> = (0..self.factors.len()).collect();
         self.add_to_heads(&heads, logits, pooled, threads)
@@ -208,13 +208,14 @@ impl NeighbourRunner {
             let (distances, evidence): (Vec<f32>, Vec<f32>) = self.evidence(&nearest, &banks, head).unzip();
             self.add(logits, &evidence, heads.len(), i);
             let of_head = in_map.iter_mut().skip(i).step_by(heads.len());
-            of_head.zip(distances).for_each(|(v, distance)| *v = distance * self.map_factors[head]);
+            let of_head = of_head.zip(distances.iter().zip(&evidence));
+            of_head.for_each(|(v, (distance, counted))| *v = distance * self.map_factors[head] - counted);
         }
         in_map
     }
 
-    /// Adds to values of the map, `[positions]`, what distances count there beside what they add to the logits, which [`NeighbourRunner::add_to`] returns:
-    /// that of each head, times its part in a value.
+    /// Adds to values of the map, `[positions]`, by how much more the distances count there than in the logits, which [`NeighbourRunner::add_to`] returns: of
+    /// each head, times its part in a value.
     pub fn draw(&self, values: &mut [f32], in_map: &[f32], parts: &[f32]) {
         if in_map.is_empty() {
             return;
@@ -281,7 +282,7 @@ mod tests {
     use crate::patch::Pooling;
 
     const WANTED: NeighbourSettings =
-        NeighbourSettings { rows: 100, weight: 1.5, usual_weight: 0.8, map_weight: 0.6 };
+        NeighbourSettings { rows: 100, weight: 1.5, usual_weight: 0.8, map_weight: Some(0.6) };
 
     fn embedding() -> PatchEmbedding {
         let shape = |height, width, channels| Shape { height, width, channels };
@@ -313,7 +314,7 @@ mod tests {
         Neighbours { deviations: (0..banks.len()).map(|h| 0.5 + h as f64).collect(), banks }
     }
 
-    /// What a head gains at each position of the fine grid, and more of it in the map, by plain loops in float64.
+    /// What a head gains at each position of the fine grid, and by how much more in the map, by plain loops in float64.
     fn slow(n: &Neighbours, embedding: &PatchEmbedding, pooled: &[f32], head: usize) -> Vec<[f64; 2]> {
         let dim = embedding.dim();
         let grid = CoarseGrid::new(embedding);
@@ -342,7 +343,7 @@ mod tests {
                 above = above.min((distance - of(&usual.mean)) / of(&usual.deviation));
             }
             let counted = WANTED.weight * least / n.deviations[head] + WANTED.usual_weight * above;
-            [counted, WANTED.map_weight * least / n.deviations[head]]
+            [counted, WANTED.map_weight.unwrap() * least / n.deviations[head] - counted]
         };
         let coarse: Vec<[f64; 2]> = features.chunks(dim).map(at).collect();
         let ((height, width), (rows, columns)) = (grid.shape(), embedding.grid());
@@ -385,10 +386,9 @@ mod tests {
                 assert_eq!(one, of(&all), "a head alone and among the others");
                 assert_eq!(in_map_alone, of(&in_map));
                 let expected = slow(&n, &embedding, &pooled, head);
-                for ((fast, b), [gain, in_map]) in one.iter().zip(of(&before)).zip(&expected) {
+                for ((fast, b), [gain, _]) in one.iter().zip(of(&before)).zip(&expected) {
                     let expected = f64::from(b) + gain;
                     assert!((f64::from(*fast) - expected).abs() < 1e-4, "{heads} heads: {fast}, {expected}");
-                    assert!(*in_map > 0.0);
                 }
                 for (drawn, [_, in_map]) in drawn.iter_mut().zip(&expected) {
                     *drawn -= parts[head] * *in_map as f32;
