@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compares ways to join the distance to remembered good patches with what the heads say: image and pixel AUROC by rule, over seeds.
+"""Compares ways to join the distance to remembered good patches with what the heads say: image and pixel AUROC by rule, and the share of a defect that is marked where hardly any pixel of good pictures is, over seeds.
 
     cargo build --release -p pbas --example evidence
     python3 bench/fusion.py DATA_FOLDER EVIDENCE_FOLDER [--sets a,b] [--seeds 0,1,2] [--settings JSON] [--rows 2000] [--random] [--pictures N] [--map-views alike]
@@ -139,6 +139,14 @@ def blur(maps, sigma):
     return maps
 
 
+def few_marked(maps, truth, defective):
+    """What share of a defect's pixels lies above thresholds that one in 10^5 to one in 10^4 pixels of good pictures exceed, mean over defects (as AUPIMO)."""
+    good = numpy.sort(maps[~defective], axis=None)[::-1]
+    thresholds = good[(numpy.logspace(-5, -4, 20) * len(good)).astype(int)]
+    inside = [m[t] for m, t in zip(maps, truth) if t.any()]
+    return numpy.mean([(values > t).mean() for t in thresholds for values in inside])
+
+
 def masks(folder, pictures):
     """[test pictures, SIDE, SIDE], or None where the set has none."""
     found = []
@@ -195,13 +203,13 @@ def rules(about, tensor, pooled, rows, seed, pick_random, folder, views_power):
             on_scale = sum((v[test][:, :, h] - u.mean()) / u.std() for h, u in enumerate(unseen)) / heads
             grid = round(v.shape[1] ** 0.5)
             total = total + (side / max(sides)) ** views_power * blur(resample(on_scale.reshape(-1, grid, grid, 1), SIDE)[:, :, :, 0], 4 * SIDE / side)
-        return auroc(truth.ravel(), total.ravel())
+        return auroc(truth.ravel(), total.ravel()), few_marked(total, truth, labels[test])
 
     ways = {"heads alone": logits, "distance alone": near, "distance above the usual alone": above}
     for plain, usual in ((0.5, 0), (0.7, 0), (1, 0), (1.5, 0), (3, 0), (0, 0.7), (0, 1), (0, 1.5), (0.35, 0.35), (0.5, 0.5), (0.65, 0.65), (0.5, 1), (1, 1), (2, 1), (3, 1), (3, 0.5), (5, 1)):
         kinds = [f"{weight} {kind}" for weight, kind in ((plain, "distance"), (usual, "above the usual")) if weight]
         ways[" + ".join(["logit", *kinds])] = [l + plain * n + usual * a for l, n, a in zip(logits, near, above)]
-    return {name: (image(v), pixels(v) if truth is not None else None) for name, v in ways.items()}
+    return {name: (image(v), *(pixels(v) if truth is not None else (None, None))) for name, v in ways.items()}
 
 
 def main():
@@ -229,11 +237,10 @@ def main():
             print(f"{name}, seed {seed}", file=sys.stderr, flush=True)
 
     def show(found):
-        images, pixels = zip(*found)
-        return f"{numpy.mean(images):.3f}" + (f" / {numpy.mean(pixels):.3f}" if None not in pixels else "")
+        return " / ".join(f"{numpy.mean(values):.3f}" for values in zip(*found) if None not in values)
     print("| rule | " + " | ".join(sets) + " | mean |\n|" + " --- |" * (len(sets) + 2))
     for rule, of_sets in table.items():
-        mean = numpy.mean([numpy.mean([i for i, _ in of_sets[s]]) for s in sets])
+        mean = numpy.mean([numpy.mean([found[0] for found in of_sets[s]]) for s in sets])
         print(f"| {rule} | " + " | ".join(show(of_sets[s]) for s in sets) + f" | {mean:.4f} |")
 
 
