@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Compares ways to join the distance to remembered good patches with what the heads say: image and pixel AUROC by rule, and the share of a defect that is marked where hardly any pixel of good pictures is, over seeds.
+"""Compares ways to join the distance to remembered good patches with what the heads say: image and pixel AUROC by rule, and the share of a defect that is
+marked where hardly any pixel of good pictures is, over seeds.
 
     cargo build --release -p pbas --example evidence
     python3 bench/fusion.py DATA_FOLDER EVIDENCE_FOLDER [--sets a,b] [--seeds 0,1,2] [--settings JSON] [--rows 2000] [--random] [--pictures N] [--map-views alike]
@@ -24,6 +25,7 @@ CHANNELS = [40, 112, 192]  # Of the layers stride8, stride16 and stride32.
 POOL, PROJECTED = 50_000, 64
 ANYWHERE = 3  # Patches that lie as they do to any row, beside those that tell what is usual at one.
 SIDE = 128  # Pixel figures are taken on maps of this side.
+MAP_VIEWS = {"area": 2, "alike": 0}  # The power of its side by which a view counts in the map.
 
 
 def linear(source, target):
@@ -217,7 +219,7 @@ def main():
     parser.add_argument("--rows", type=int, default=2000)
     parser.add_argument("--random", action="store_true")
     parser.add_argument("--pictures", type=int)
-    parser.add_argument("--map-views", choices=["area", "alike"], default="area")
+    parser.add_argument("--map-views", choices=MAP_VIEWS, default="area")
     args = parser.parse_args()
     sets, table = sets_of(args.data, args.sets), {}
     if args.pictures:
@@ -232,7 +234,7 @@ def main():
             path = evidence(args.data, args.evidence, name, seed, {**args.settings, "features": pooled is None})
             about, tensor = load(path)
             pooled = pooled or tensor
-            for rule, found in rules(about, tensor, pooled, args.rows, seed, args.random, args.data / name, 2 * (args.map_views == "area")).items():
+            for rule, found in rules(about, tensor, pooled, args.rows, seed, args.random, args.data / name, MAP_VIEWS[args.map_views]).items():
                 table.setdefault(rule, {}).setdefault(name, []).append(found)
             print(f"{name}, seed {seed}", file=sys.stderr, flush=True)
 

@@ -1,5 +1,7 @@
 //! A view: one picture size with its heads (one, or one a fold of the good pictures) and the scale of their scores.
 
+use std::ops::Range;
+
 use pbas_nn::linalg::Threads;
 use serde::{Deserialize, Serialize};
 
@@ -62,20 +64,16 @@ pub struct PatchEvidence {
 }
 
 impl PatchEvidence {
-    /// Joins logits of all heads, or of one, by the distances of a picture's pooled features.
+    /// Joins logits of some heads by the distances of a picture's pooled features.
     pub(crate) fn of(
         mut logits: Vec<f32>,
-        head: Option<usize>,
+        heads: Range<usize>,
         neighbours: Option<&NeighbourRunner>,
         pooled: &[f32],
         threads: Threads,
     ) -> Self {
-        let in_map = match (neighbours, head) {
-            (None, _) => Vec::new(),
-            (Some(n), None) => n.add_to(&mut logits, pooled, threads),
-            (Some(n), Some(head)) => n.add_to_head(&mut logits, pooled, head, threads),
-        };
-        Self { logits, in_map }
+        let in_map = neighbours.map(|n| n.add_to(heads, &mut logits, pooled, threads));
+        Self { logits, in_map: in_map.unwrap_or_default() }
     }
 
     /// What one head's patches are in the map, before they are brought to scale, `[patches]`.
@@ -157,8 +155,8 @@ impl ViewRunner {
     ) -> Result<(PatchEvidence, Placement)> {
         let (pooled, placement) = self.extractor.extract(picture, scratch, threads)?;
         let logits = self.head.logits(&pooled, threads);
-        let evidence = PatchEvidence::of(logits, None, self.neighbours.as_ref(), &pooled, threads);
-        Ok((evidence, placement))
+        let neighbours = self.neighbours.as_ref();
+        Ok((PatchEvidence::of(logits, 0..self.head.heads(), neighbours, &pooled, threads), placement))
     }
 
     /// The score that each head gives a picture in this view, from its logits, `[patches, heads]`.

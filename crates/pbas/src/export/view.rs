@@ -289,8 +289,8 @@ fn map(
     logits: &Value,
     more_of_distances: Option<&Value>,
 ) -> Value {
-    let (parts, share) = (parts(scales), 1.0 / scales.len() as f64);
-    let bias = -scales.iter().map(|s| share * s.mean / s.deviation).sum::<f64>();
+    let parts = parts(scales);
+    let bias = -scales.iter().zip(&parts).map(|(s, &part)| s.mean * f64::from(part)).sum::<f64>();
     let weight = b.floats("map.weight", &[1, scales.len(), 1, 1], &parts);
     let bias = b.floats("map.bias", &[1], &[bias as f32]);
     let mut patches = convolution(b, "on_scale", logits, &weight, Some(&bias), 1, 0);

@@ -39,7 +39,7 @@ pub(super) fn of_model(model: &Model) -> Result<Vec<f64>> {
         if let Some(runner) = NeighbourRunner::of_view(view, &model.settings, &embedding)? {
             let runner = runner.distances_alone(&embedding);
             for (head, logits) in logits.iter_mut().enumerate() {
-                runner.add_to_head(logits, &pooled, head, Threads::One);
+                runner.add_to(head..head + 1, logits, &pooled, Threads::One);
             }
         }
         values.extend(logits.iter().map(|l| mean(l)));
@@ -59,7 +59,8 @@ pub(super) fn of_detector(detector: &Detector) -> Result<Vec<f64>> {
         };
         let mut logits = grid.logits(&pooled, Threads::One);
         if let Some(neighbours) = runner.neighbours() {
-            neighbours.distances_alone(&embedding).add_to(&mut logits, &pooled, Threads::One);
+            let alone = neighbours.distances_alone(&embedding);
+            alone.add_to(0..grid.heads(), &mut logits, &pooled, Threads::One);
         }
         for head in 0..grid.heads() {
             values.push(mean(&of_head(&logits, grid.heads(), head)));

@@ -1,5 +1,6 @@
 //! The distances of a picture's patches, ready to run at one picture size.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use pbas_nn::linalg::Threads;
@@ -177,34 +178,23 @@ impl NeighbourRunner {
         }
     }
 
-    /// Adds to the logits of every head, `[positions, heads]`, what the distances say. Returns by how much more (or less) they count in the map, `[positions
-    /// of the coarse grid, heads]`, for [`NeighbourRunner::draw`]; nothing where the map counts as the score does.
-    pub fn add_to(&self, logits: &mut [f32], pooled: &[f32], threads: Threads) -> Vec<f32> {
-        let heads: Vec<usize> = (0..self.factors.len()).collect();
-        self.add_to_heads(&heads, logits, pooled, threads)
-    }
-
-    /// As [`NeighbourRunner::add_to`], for the logits of one head, `[positions]`.
-    pub fn add_to_head(&self, logits: &mut [f32], pooled: &[f32], head: usize, threads: Threads) -> Vec<f32> {
-        self.add_to_heads(&[head], logits, pooled, threads)
-    }
-
-    /// As [`NeighbourRunner::add_to`], for the logits of some heads.
-    fn add_to_heads(
+    /// Adds to the logits of some heads, `[positions, heads]`, what the distances say to them. Returns by how much more (or less) they count in the map,
+    /// `[positions of the coarse grid, heads]`, for [`NeighbourRunner::draw`]; nothing where the map counts as the score does.
+    pub fn add_to(
         &self,
-        heads: &[usize],
+        heads: Range<usize>,
         logits: &mut [f32],
         pooled: &[f32],
         threads: Threads,
     ) -> Vec<f32> {
         let count = self.banks.len();
-        let may_any_look = |bank: &usize| heads.iter().any(|&head| may_look(head, *bank, count));
+        let may_any_look = |bank: &usize| heads.clone().any(|head| may_look(head, *bank, count));
         let banks: Vec<usize> = (0..count).filter(may_any_look).collect();
         let nearest = self.nearest(&banks, pooled, threads);
         let (height, width) = self.grid.shape();
         let mut in_map =
             vec![0.0; if self.map_factors.is_empty() { 0 } else { height * width * heads.len() }];
-        for (i, &head) in heads.iter().enumerate() {
+        for (i, head) in heads.clone().enumerate() {
             let (distances, evidence): (Vec<f32>, Vec<f32>) = self.evidence(&nearest, &banks, head).unzip();
             self.add(logits, &evidence, heads.len(), i);
             let of_head = in_map.iter_mut().skip(i).step_by(heads.len());
@@ -372,9 +362,9 @@ mod tests {
             let pooled = random(embedding.pooled_len(), &mut rng);
             let before = random(embedding.positions() * heads, &mut rng);
             let mut all = before.clone();
-            let in_map = runner.add_to(&mut all, &pooled, Threads::One);
+            let in_map = runner.add_to(0..heads, &mut all, &pooled, Threads::One);
             let mut on_all_cores = before.clone();
-            assert_eq!(in_map, runner.add_to(&mut on_all_cores, &pooled, Threads::All));
+            assert_eq!(in_map, runner.add_to(0..heads, &mut on_all_cores, &pooled, Threads::All));
             assert_eq!(all, on_all_cores);
             let mut drawn = vec![0.0; embedding.positions()];
             let parts: Vec<f32> = (1..=heads).map(|h| h as f32).collect();
@@ -382,7 +372,7 @@ mod tests {
             for head in 0..heads {
                 let of = |v: &[f32]| v.iter().skip(head).step_by(heads).copied().collect::<Vec<f32>>();
                 let mut one = of(&before);
-                let in_map_alone = runner.add_to_head(&mut one, &pooled, head, Threads::One);
+                let in_map_alone = runner.add_to(head..head + 1, &mut one, &pooled, Threads::One);
                 assert_eq!(one, of(&all), "a head alone and among the others");
                 assert_eq!(in_map_alone, of(&in_map));
                 let expected = slow(&n, &embedding, &pooled, head);
@@ -409,7 +399,7 @@ mod tests {
         let pooled = random(embedding.pooled_len(), &mut rng);
         let evidence = |runner: &NeighbourRunner| {
             let mut logits = vec![0.0; embedding.positions() * 3];
-            runner.add_to(&mut logits, &pooled, Threads::One);
+            runner.add_to(0..3, &mut logits, &pooled, Threads::One);
             logits
         };
         let both = NeighbourRunner::new(&n, WANTED, &embedding).unwrap();
@@ -433,7 +423,7 @@ mod tests {
         let evidence = |n: &Neighbours| {
             let mut logits = vec![0.0; embedding.positions() * 3];
             let runner = NeighbourRunner::new(n, WANTED, &embedding).unwrap();
-            runner.add_to(&mut logits, &pooled, Threads::One);
+            runner.add_to(0..3, &mut logits, &pooled, Threads::One);
             logits
         };
         let before = evidence(&n);

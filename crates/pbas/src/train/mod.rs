@@ -379,14 +379,18 @@ fn finish(
             cache.pooled(v, picture, pooled);
             observer.advance(1);
             let logits = heads[head].logits(pooled, Threads::One);
-            PatchEvidence::of(logits, Some(head), neighbours.as_ref(), pooled, Threads::One)
+            PatchEvidence::of(logits, head..head + 1, neighbours.as_ref(), pooled, Threads::One)
         };
         let of_view: Vec<PatchEvidence> = deal.calibrate.par_iter().map_init(Vec::new, run).collect();
-        let drawn = of_view.par_iter().map(|e| e.drawn(neighbours.as_ref()));
-        let inside: Vec<Vec<f32>> = drawn.map(|d| cache.positions(v).select(&d).into_owned()).collect();
-        let of_head =
-            |h: usize| inside.iter().zip(&deal.calibrate).filter(move |(_, c)| c.1 == h).map(|(l, _)| l);
-        view.scales = (0..heads.len()).map(|h| patch_scale(of_head(h), scoring)).collect();
+        let inside =
+            |e: &PatchEvidence| cache.positions(v).select(&e.drawn(neighbours.as_ref())).into_owned();
+        let scale = |h: usize| {
+            // Head by head: drawn values of all pictures at once would be a second copy of the logits.
+            let of_head = of_view.par_iter().zip(&deal.calibrate).filter(|(_, c)| c.1 == h);
+            let drawn: Vec<Vec<f32>> = of_head.map(|(e, _)| inside(e)).collect();
+            patch_scale(drawn.iter(), scoring)
+        };
+        view.scales = (0..heads.len()).map(scale).collect();
         evidence.push(of_view);
     }
     let map_size = views.iter().map(|v| v.size).max_by_key(|s| s.height * s.width);
