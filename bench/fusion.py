@@ -211,6 +211,9 @@ def rules(about, tensor, pooled, rows, seed, pick_random, folder, views_power):
     for plain, usual in ((0.5, 0), (0.7, 0), (1, 0), (1.5, 0), (3, 0), (0, 0.7), (0, 1), (0, 1.5), (0.35, 0.35), (0.5, 0.5), (0.65, 0.65), (0.5, 1), (1, 1), (2, 1), (3, 1), (3, 0.5), (5, 1)):
         kinds = [f"{weight} {kind}" for weight, kind in ((plain, "distance"), (usual, "above the usual")) if weight]
         ways[" + ".join(["logit", *kinds])] = [l + plain * n + usual * a for l, n, a in zip(logits, near, above)]
+    for limit, plain, usual in ((12, 3, 0), (8, 0, 0), (8, 0.5, 1), (8, 1, 1), (8, 3, 0), (8, 5, 0), (6, 3, 0), (4, 3, 0)):
+        kinds = [f"{weight} {kind}" for weight, kind in ((plain, "distance"), (usual, "above the usual")) if weight]
+        ways[" + ".join([f"logit up to {limit}", *kinds])] = [numpy.minimum(l, limit) + plain * n + usual * a for l, n, a in zip(logits, near, above)]
     return {name: (image(v), *(pixels(v) if truth is not None else (None, None))) for name, v in ways.items()}
 
 

@@ -111,8 +111,8 @@ def detector(preset, picture, threads):
     largest = views[0][0]
 
     def distances(features):
-        """What each head counts of how far the nearest patch is that it remembers, and how far above what is usual there, and by how much
-        more that counts in the map; on a grid half as fine, brought back to the features' grid: [heads + 1, positions]."""
+        """What each head counts of how far the nearest patch is that it remembers, and how far above what is usual there, then what it counts
+        of the former in the map; on a grid half as fine, brought back to the features' grid: [2, heads, positions]."""
         rows = nn.functional.avg_pool2d(features.permute(2, 0, 1), 2)
         height, width = rows.shape[1:]
         rows = rows.reshape(dim, -1).T
@@ -122,8 +122,8 @@ def detector(preset, picture, threads):
         others = [[b for b in range(heads) if b != h] for h in range(heads)]
         least = torch.stack([nearest[o].amin(0) for o in others])
         counted = 0.5 * least + torch.stack([above[o, h].amin(0) for h, o in enumerate(others)])
-        both = torch.cat([counted, (3 * least - counted).mean(0, keepdim=True)]).reshape(1, heads + 1, height, width)
-        return nn.functional.interpolate(both, features.shape[:2], mode="bilinear", align_corners=False).flatten(2)[0]
+        both = torch.stack([counted, 3 * least]).reshape(2, heads, height, width)
+        return nn.functional.interpolate(both, features.shape[:2], mode="bilinear", align_corners=False).flatten(2)
 
     def work():
         with torch.inference_mode():
@@ -132,15 +132,16 @@ def detector(preset, picture, threads):
             for side, prepare, made in views:
                 maps = backbone(prepare(image).unsqueeze(0))
                 features = pool(maps)
-                scores, in_map = torch.stack([d(p(features)).flatten() for p, d in made]), 0
+                scores = torch.stack([d(p(features)).flatten() for p, d in made])
+                in_map = scores
                 if banks:
-                    *counted, in_map = distances(features.reshape(*maps[0].shape[2:], dim))
-                    scores = scores + torch.stack(counted)
-                scores = scores.mean(0)
+                    counted, counted_in_map = distances(features.reshape(*maps[0].shape[2:], dim))
+                    scores, in_map = scores + counted, scores.clamp(max=8) + counted_in_map
+                scores, in_map = scores.mean(0), in_map.mean(0)
                 if paper:
-                    scores = torch.sigmoid(scores)
+                    scores, in_map = torch.sigmoid(scores), torch.sigmoid(in_map)
                 total += float(scores.max())
-                grid = (scores + in_map).reshape(1, 1, *maps[0].shape[2:])
+                grid = in_map.reshape(1, 1, *maps[0].shape[2:])
                 wide = nn.functional.interpolate(grid, (largest, largest), mode="bilinear", align_corners=False)
                 score_map += (side / largest) ** 2 * gaussian_filter(wide[0, 0].numpy(), sigma=4.0 * largest / side)
             return total > 0.5, score_map

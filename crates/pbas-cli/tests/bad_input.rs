@@ -248,9 +248,9 @@ fn damaged_models() {
     refuse_model(b"this is no model", &["caused by"]);
     refuse_model(&whole[..whole.len() - 1], &["hint: the file is damaged"]);
     refuse_model(&whole[..header / 2], &["hint: the file is damaged"]);
-    let later = replaced(&whole, r#"\"format_version\":6"#, r#"\"format_version\":7"#);
-    refuse_model(&later, &["found 7: it was made by a later pbas", "hint: use the version of pbas"]);
-    let earlier = replaced(&whole, r#"\"format_version\":6"#, r#"\"format_version\":1"#);
+    let later = replaced(&whole, r#"\"format_version\":7"#, r#"\"format_version\":8"#);
+    refuse_model(&later, &["found 8: it was made by a later pbas", "hint: use the version of pbas"]);
+    let earlier = replaced(&whole, r#"\"format_version\":7"#, r#"\"format_version\":1"#);
     refuse_model(&earlier, &["found 1: it was made by an earlier pbas", "hint: train again"]);
     let shape = signed(replaced(&whole, r#"\"hidden\":16"#, r#"\"hidden\":17"#));
     refuse_model(&shape, &["expected shape [17, 344], found [16, 344]"]);

@@ -89,7 +89,7 @@ fn bad_requests_are_refused() {
     let copy = out.path().join("copy.pbas");
     fs::copy(model(), &copy).unwrap();
     export(&copy, &copy, &["--force"]).refused(&["copy.pbas", "it is the model itself"]);
-    let (before, after) = (br#"\"format_version\":6"#, br#"\"format_version\":7"#);
+    let (before, after) = (br#"\"format_version\":7"#, br#"\"format_version\":8"#);
     let mut bytes = fs::read(&copy).unwrap();
     let at = bytes.windows(before.len()).position(|w| w == before).unwrap();
     bytes[at..at + before.len()].copy_from_slice(after);

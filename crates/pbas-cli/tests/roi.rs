@@ -57,7 +57,7 @@ fn outside_nothing_trains_and_nothing_scores() {
 
     let info = pbas(&["info", model.to_str().unwrap()]).code(0).stdout;
     assert!(info.contains("of interest `mask.png`, 320 x 320 pixels: 50 % of the picture"), "{info}");
-    assert!(info.contains("format 6"), "{info}");
+    assert!(info.contains("format 7"), "{info}");
 
     let good = set().join("test/good/000.png");
     let (right, left) = (spoiled(out.path(), false), spoiled(out.path(), true));

@@ -29,7 +29,7 @@ fn a_model_in_bfloat16_judges_alike_on_every_processor() {
     train(set(), &path, &["--precision", "bf16"]).code(0);
     let model = path.to_str().unwrap();
     let text = common::pbas(&["info", model]).code(0).stdout;
-    assert!(text.contains("format 6") && text.contains("precision    bf16"), "{text}");
+    assert!(text.contains("format 7") && text.contains("precision    bf16"), "{text}");
     let test = set().join("test");
     let judge = |cpu: Option<&str>| {
         let mut command = common::command(&["predict", model, test.to_str().unwrap()]);

@@ -233,12 +233,16 @@ pub struct NeighbourSettings {
     /// than to find it. `None`: the map counts as the score does.
     #[serde(default, skip_serializing_if = "is_default")]
     pub map_weight: Option<f64>,
+    /// With a weight of its own there: a head's logit counts at most this in the map, above 0. One so sure of a patch says no more by being surer, and would
+    /// outshine what the distance says of the others. `None`: as much as it is.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub map_limit: Option<f64>,
 }
 
 impl Default for NeighbourSettings {
     /// The preset `fast` (docs/recipe.md).
     fn default() -> Self {
-        Self { rows: 2000, weight: 0.5, usual_weight: 1.0, map_weight: Some(3.0) }
+        Self { rows: 2000, weight: 0.5, usual_weight: 1.0, map_weight: Some(3.0), map_limit: Some(8.0) }
     }
 }
 
@@ -479,6 +483,13 @@ impl Settings {
             for weight in [Some(n.weight), Some(n.usual_weight), n.map_weight].into_iter().flatten() {
                 need((0.0..=100.0).contains(&weight), "weight of distances", "0 to 100", &weight)?;
             }
+            let limit_ok = n.map_limit.is_none_or(|l| l > 0.0 && l.is_finite() && n.map_weight.is_some());
+            need(
+                limit_ok,
+                "limit of logits in the map",
+                "above 0, with a weight of distances there",
+                &n.map_limit,
+            )?;
             if self.scoring == Scoring::Sigmoid {
                 return Err(Error::caller(
                     "`--fuse`: expected `none` with the paper preset's scoring, found `nearest`",

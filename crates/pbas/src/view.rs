@@ -59,7 +59,7 @@ pub struct View {
 pub struct PatchEvidence {
     /// Logits of some heads joined by the distances to remembered patches, `[patches, heads]`.
     pub logits: Vec<f32>,
-    /// By how much more these distances count in the map, `[patches of the coarse grid, heads]`; empty where it counts as the score does.
+    /// What they are in the map; empty where that is the same.
     in_map: Vec<f32>,
 }
 
@@ -76,13 +76,9 @@ impl PatchEvidence {
         Self { logits, in_map: in_map.unwrap_or_default() }
     }
 
-    /// What one head's patches are in the map, before they are brought to scale, `[patches]`.
-    pub(crate) fn drawn(&self, neighbours: Option<&NeighbourRunner>) -> Vec<f32> {
-        let mut values = self.logits.clone();
-        if let Some(neighbours) = neighbours {
-            neighbours.draw(&mut values, &self.in_map, &[1.0]);
-        }
-        values
+    /// What patches are in the map, before they are brought to scale, `[patches, heads]`.
+    pub(crate) fn in_map(&self) -> &[f32] {
+        if self.in_map.is_empty() { &self.logits } else { &self.in_map }
     }
 }
 
@@ -199,10 +195,7 @@ impl ViewRunner {
                 Scoring::Rarity { .. } => mean,
             }
         };
-        let mut values: Vec<f32> = evidence.logits.chunks_exact(scales.len()).map(mean).collect();
-        if let Some(neighbours) = &self.neighbours {
-            neighbours.draw(&mut values, &evidence.in_map, &parts(scales));
-        }
+        let values: Vec<f32> = evidence.in_map().chunks_exact(scales.len()).map(mean).collect();
         self.map_of_patches(&values)
     }
 
@@ -256,10 +249,4 @@ impl ViewRunner {
     pub(crate) fn neighbours(&self) -> Option<&NeighbourRunner> {
         self.neighbours.as_ref()
     }
-}
-
-/// What each head's values count in a mean of values on scale.
-pub(crate) fn parts(scales: &[PatchScale]) -> Vec<f32> {
-    let share = 1.0 / scales.len() as f64;
-    scales.iter().map(|s| (share / s.deviation) as f32).collect()
 }

@@ -83,7 +83,13 @@ impl Parts {
         settings.pooling = self.pooling;
         settings.fit = self.fit;
         settings.scoring = self.scoring;
-        let wanted = NeighbourSettings { rows: 100, weight: 1.5, usual_weight: 0.8, map_weight: Some(0.6) };
+        let wanted = NeighbourSettings {
+            rows: 100,
+            weight: 1.5,
+            usual_weight: 0.8,
+            map_weight: Some(0.6),
+            map_limit: Some(0.1),
+        };
         settings.neighbours = self.neighbours.then_some(wanted);
         let views = self.sizes.iter().map(|&size| {
             let mut heads: Vec<Head> =
@@ -356,12 +362,17 @@ fn unknown_opsets_are_refused() {
 }
 
 /// The map and the image score of a picture by the first views of a model.
-fn judged(views: usize, map_views: MapViews, map_weight: Option<f64>) -> (Vec<f32>, f64) {
+fn judged(
+    views: usize,
+    map_views: MapViews,
+    map_weight: Option<f64>,
+    map_limit: Option<f64>,
+) -> (Vec<f32>, f64) {
     let mut model = Parts::compact().model();
     model.views.truncate(views);
     model.settings.map_views = map_views;
     if let Some(n) = &mut model.settings.neighbours {
-        n.map_weight = map_weight;
+        (n.map_weight, n.map_limit) = (map_weight, map_limit);
     }
     let found = Detector::new(model).unwrap();
     let found = found.predict(&picture(90, 71, 3), &mut Scratch::default(), Threads::One).unwrap();
@@ -371,7 +382,7 @@ fn judged(views: usize, map_views: MapViews, map_weight: Option<f64>) -> (Vec<f3
 #[test]
 fn views_count_by_their_area_in_the_map() {
     let [first, alike, by_area] = [(1, MapViews::Alike), (2, MapViews::Alike), (2, MapViews::Area)]
-        .map(|(views, rule)| judged(views, rule, Some(0.6)).0);
+        .map(|(views, rule)| judged(views, rule, Some(0.6), None).0);
     let share = (48 * 48) as f32 / (64 * 80) as f32;
     for ((first, alike), by_area) in first.iter().zip(&alike).zip(&by_area) {
         let second = 2.0 * alike - first;
@@ -382,12 +393,22 @@ fn views_count_by_their_area_in_the_map() {
 
 #[test]
 fn distances_have_a_weight_of_their_own_in_the_map_and_none_in_the_score() {
-    let [none, once, twice] = [0.0, 0.6, 1.2].map(|weight| judged(2, MapViews::Area, Some(weight)));
-    let as_the_score = judged(2, MapViews::Area, None);
+    let [none, once, twice] = [0.0, 0.6, 1.2].map(|weight| judged(2, MapViews::Area, Some(weight), None));
+    let as_the_score = judged(2, MapViews::Area, None, None);
     assert!(none.1 == once.1 && once.1 == twice.1 && twice.1 == as_the_score.1);
     assert_ne!(none.0, as_the_score.0);
     for ((none, once), twice) in none.0.iter().zip(&once.0).zip(&twice.0) {
         let (more, again) = (once - none, twice - once);
         assert!(more > 0.0 && (more - again).abs() < 1e-3 * (1.0 + more), "{more}, {again}");
     }
+}
+
+#[test]
+fn a_logit_counts_no_more_than_its_limit_in_the_map() {
+    let of = |limit| judged(2, MapViews::Area, Some(0.6), limit);
+    let ((none, score), high, (low, same_score)) = (of(None), of(Some(1e6)), of(Some(0.1)));
+    assert_eq!(none, high.0);
+    assert_eq!(score, same_score);
+    assert_ne!(none, low);
+    assert!(none.iter().zip(&low).all(|(none, low)| *low <= none + 1e-4 * (1.0 + none.abs())));
 }

@@ -261,13 +261,16 @@ fn a_version_no_later_than_the_model_needs() {
     let mut model = model();
     assert_eq!(format_version(&model), FORMAT_VERSION);
     model.settings.map_views = MapViews::Alike;
-    assert_eq!(format_version(&model), FORMAT_VERSION, "distances count otherwise in the map");
-    let as_elsewhere = NeighbourSettings { map_weight: None, ..Default::default() };
+    assert_eq!(format_version(&model), FORMAT_VERSION, "logits are limited in the map");
+    let unlimited = NeighbourSettings { map_limit: None, ..Default::default() };
+    model.settings.neighbours = Some(unlimited);
+    assert_eq!(format_version(&model), 6, "distances count otherwise in the map");
+    let as_elsewhere = NeighbourSettings { map_weight: None, ..unlimited };
     model.settings.neighbours = Some(as_elsewhere);
     assert_eq!(format_version(&model), 5);
     let of_before = to_bytes(&model).unwrap();
     assert_eq!(from_bytes(&of_before, NAME).unwrap().settings, model.settings);
-    for later in ["map_weight", "map_views"] {
+    for later in ["map_weight", "map_limit", "map_views"] {
         let mark = format!("\\\"{later}");
         assert!(!of_before.windows(mark.len()).any(|w| w == mark.as_bytes()), "{later}: as before");
     }
@@ -282,7 +285,7 @@ fn a_version_no_later_than_the_model_needs() {
     of_before.settings.head.length = Length::Pass { least: 400, most: 1600 };
     assert_eq!(format_version(&of_before), 5);
     of_before.settings.map_views = MapViews::Area;
-    assert_eq!(format_version(&of_before), FORMAT_VERSION);
+    assert_eq!(format_version(&of_before), 6);
     model.settings.neighbours = None;
     model.views.iter_mut().for_each(|v| v.neighbours = None);
     assert_eq!(format_version(&model), 2);

@@ -6,8 +6,7 @@ use crate::neighbours::{Bank, Line, NeighbourRunner, Neighbours, may_look, minus
 use crate::onnx::{Attribute, GraphBuilder, Value};
 use crate::view::ViewRunner;
 
-/// The logits of all heads, `[batch, heads, rows, columns]`, joined by the distances, and by how much more these count in the map, on the coarse grid, where they
-/// have a weight of their own there.
+/// The logits of all heads, `[batch, heads, rows, columns]`, joined by the distances, and what both are in the map, where that is something else.
 pub(super) fn add_distances(
     b: &mut GraphBuilder,
     runner: &ViewRunner,
@@ -48,26 +47,30 @@ pub(super) fn add_distances(
     let joined = |b: &mut GraphBuilder, name: &str, each: &[Value]| {
         b.node(name, "Concat", &each.iter().collect::<Vec<_>>(), &[("axis", Attribute::Int(1))])
     };
-    let evidence = joined(b, "evidence", &each);
+    let to_heads = |b: &mut GraphBuilder, values: &Value| {
+        let ((height, width), (rows, columns)) = (grid.shape(), running.to_heads());
+        resample(b, values, (height, rows), (width, columns))
+    };
     let in_map = (!running.map_factors().is_empty()).then(|| {
         let distances = joined(b, "distances", &distances);
         let factors = b.floats("map.factors", &[1, each.len(), 1, 1], running.map_factors());
         let counted = b.node("counted_in_map", "Mul", &[&distances, &factors], &[]);
-        b.node("more_in_map", "Sub", &[&counted, &evidence], &[])
+        let counted = to_heads(b, &counted);
+        let limited = limited(b, running, logits);
+        b.node("in_map", "Add", &[&limited, &counted], &[])
     });
-    let (rows, columns) = running.to_heads();
-    let (height, width) = grid.shape();
-    let evidence = resample(b, &evidence, (height, rows), (width, columns));
+    let evidence = joined(b, "evidence", &each);
+    let evidence = to_heads(b, &evidence);
     (b.node("fused", "Add", &[logits, &evidence], &[]), in_map)
 }
 
-/// By how much more distances count in the map, of all heads, `[batch, heads, rows, columns]` on the coarse grid, as `[batch, 1, rows, columns]` on the heads';
-/// each head by its part in a value of the map.
-pub(super) fn in_map(b: &mut GraphBuilder, running: &NeighbourRunner, more: &Value, parts: &[f32]) -> Value {
-    let parts = b.floats("map.parts", &[1, parts.len(), 1, 1], parts);
-    let coarse = convolution(b, "in_map", more, &parts, None, 1, 0);
-    let ((rows, columns), (height, width)) = (running.to_heads(), running.grid().shape());
-    resample(b, &coarse, (height, rows), (width, columns))
+/// Logits, each as much as it counts in the map.
+fn limited(b: &mut GraphBuilder, running: &NeighbourRunner, logits: &Value) -> Value {
+    if running.map_limit() == f32::INFINITY {
+        return logits.clone();
+    }
+    let limit = b.float("map.limit", running.map_limit());
+    b.node("limited", "Min", &[logits, &limit], &[])
 }
 
 /// Of every position the nearest row of a bank and its distance, `[batch, 1, rows, columns]` each.

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::backbone::Network;
-use super::neighbours::{add_distances, in_map};
+use super::neighbours::add_distances;
 use super::resample::{resample, transposed};
 use crate::Result;
 use crate::head::{FoldedHead, LEAKY_SLOPE};
@@ -13,7 +13,7 @@ use crate::patch::LayerPart;
 use crate::preprocess::Normalization;
 use crate::score::top_count;
 use crate::settings::Scoring;
-use crate::view::{PatchScale, View, ViewRunner, parts};
+use crate::view::{PatchScale, View, ViewRunner};
 
 /// Values of a 3 x 3 neighbourhood.
 const TAPS: usize = 9;
@@ -48,13 +48,13 @@ pub(super) fn add(
         .enumerate()
         .map(|(l, (p, m))| pool(b, runner, l, &p, m))
         .collect();
-    let (mut logits, mut more) = (logits(b, runner, &folded, &pooled), None);
+    let (mut logits, mut in_map) = (logits(b, runner, &folded, &pooled), None);
     if let Some(neighbours) = &view.neighbours {
-        (logits, more) = add_distances(b, runner, neighbours, &pooled, &logits);
+        (logits, in_map) = add_distances(b, runner, neighbours, &pooled, &logits);
     }
     Ok(ViewValues {
         scores: head_scores(b, runner, folded.heads, scoring, &logits),
-        map: map(b, runner, &view.scales, (scoring, map_share), &logits, more.as_ref()),
+        map: map(b, runner, &view.scales, (scoring, map_share), in_map.as_ref().unwrap_or(&logits)),
     })
 }
 
@@ -279,27 +279,23 @@ fn head_scores(
     b.node("scores", "Mul", &[&mean, &weight], &[])
 }
 
-/// The mean over the heads of their logits on scale (the sigmoid of that with the published scoring) and of what distances count more there, upsampled and
-/// smoothed, times the view's weight in the map, `[batch, 1, height, width]`.
+/// The mean over the heads of what patches are in the map, on scale (the sigmoid of that with the published scoring), upsampled and smoothed, times the view's
+/// weight in the map, `[batch, 1, height, width]`.
 fn map(
     b: &mut GraphBuilder,
     runner: &ViewRunner,
     scales: &[PatchScale],
     (scoring, map_share): (Scoring, f32),
-    logits: &Value,
-    more_of_distances: Option<&Value>,
+    patches: &Value,
 ) -> Value {
-    let parts = parts(scales);
+    let share = 1.0 / scales.len() as f64;
+    let parts: Vec<f32> = scales.iter().map(|s| (share / s.deviation) as f32).collect();
     let bias = -scales.iter().zip(&parts).map(|(s, &part)| s.mean * f64::from(part)).sum::<f64>();
     let weight = b.floats("map.weight", &[1, scales.len(), 1, 1], &parts);
     let bias = b.floats("map.bias", &[1], &[bias as f32]);
-    let mut patches = convolution(b, "on_scale", logits, &weight, Some(&bias), 1, 0);
+    let mut patches = convolution(b, "on_scale", patches, &weight, Some(&bias), 1, 0);
     if scoring == Scoring::Sigmoid {
         patches = b.node("probability", "Sigmoid", &[&patches], &[]);
-    }
-    if let (Some(more), Some(running)) = (more_of_distances, runner.neighbours()) {
-        let more = in_map(b, running, more, &parts);
-        patches = b.node("with_distances", "Add", &[&patches, &more], &[]);
     }
     let (rows, columns) = runner.embedding().grid();
     let [mut high, wide] = runner.upsampler().matrices();

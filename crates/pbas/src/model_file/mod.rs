@@ -34,7 +34,7 @@ use crate::{Error, ErrorKind, Result};
 /// Version 6 is version 5 whose map weighs views or distances by itself; version 5 is version 4 with what is usual at each remembered patch, or with heads that trained for a pass over their patches; version 4 is version 3 with remembered patches or with products in bfloat16; version 3 is version 2 with a region of interest or a least
 /// area of regions among the settings. A model without them is written as version 2, which earlier programs read; those would pass over what
 /// they do not know, and see the whole picture, or compute otherwise.
-pub const FORMAT_VERSION: u32 = 6;
+pub const FORMAT_VERSION: u32 = 7;
 /// Oldest version that is read.
 const OLDEST_VERSION: u32 = 2;
 /// Largest file that is read.
@@ -48,8 +48,10 @@ const CHECKSUM_MARK: &[u8] = br#"\"crc32\":\""#;
 pub fn format_version(model: &Model) -> u32 {
     let Settings { neighbours, map_views, precision, head, roi, min_area, .. } = &model.settings;
     let of_neighbours = |known: fn(&NeighbourSettings) -> bool| neighbours.as_ref().is_some_and(known);
-    if of_neighbours(|n| n.map_weight.is_some()) || *map_views != MapViews::Alike {
+    if of_neighbours(|n| n.map_limit.is_some()) {
         FORMAT_VERSION
+    } else if of_neighbours(|n| n.map_weight.is_some()) || *map_views != MapViews::Alike {
+        6
     } else if of_neighbours(|n| n.usual_weight != 0.0) || matches!(head.length, Length::Pass { .. }) {
         5
     } else if neighbours.is_some() || *precision != Precision::F32 {

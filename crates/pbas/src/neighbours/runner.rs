@@ -71,6 +71,8 @@ pub(crate) struct NeighbourRunner {
     factors: Vec<f32>,
     /// For each head by what a distance is multiplied in the map; empty where the map counts as the score does.
     map_factors: Vec<f32>,
+    /// What a logit counts at most in the map.
+    map_limit: f32,
     /// From the coarse grid to the heads'.
     rows: Vec<Blend>,
     columns: Vec<Blend>,
@@ -94,23 +96,22 @@ impl NeighbourRunner {
         let banks = neighbours.banks.par_iter().with_max_len(1);
         let banks = banks.map(|b| Laid::new(b, wanted.usual_weight)).collect::<Result<Vec<_>>>()?;
         let by = |weight: f64| neighbours.deviations.iter().map(move |d| (weight / d) as f32);
-        let map_factors = wanted.map_weight.into_iter().flat_map(by).collect();
-        Ok(Self::laid_out(banks, by(wanted.weight).collect(), map_factors, embedding))
+        let mut laid_out = Self::laid_out(banks, by(wanted.weight).collect(), embedding);
+        laid_out.map_factors = wanted.map_weight.into_iter().flat_map(by).collect();
+        laid_out.map_limit = wanted.map_limit.map_or(f32::INFINITY, |limit| limit as f32);
+        Ok(laid_out)
     }
 
-    fn laid_out(
-        banks: Vec<Laid>,
-        factors: Vec<f32>,
-        map_factors: Vec<f32>,
-        embedding: &PatchEmbedding,
-    ) -> Self {
+    /// Where the map counts as the score does.
+    fn laid_out(banks: Vec<Laid>, factors: Vec<f32>, embedding: &PatchEmbedding) -> Self {
         let grid = CoarseGrid::new(embedding);
         let ((height, width), (rows, columns)) = (grid.shape(), embedding.grid());
         Self {
             grid,
             banks,
             factors,
-            map_factors,
+            map_factors: Vec::new(),
+            map_limit: f32::INFINITY,
             rows: blends(height, rows),
             columns: blends(width, columns),
         }
@@ -120,7 +121,7 @@ impl NeighbourRunner {
     /// is taken hangs on the last digit: no measure of whether two machines compute alike.
     pub fn distances_alone(&self, embedding: &PatchEmbedding) -> Self {
         let plain = |bank: &Laid| Laid { lines: Arc::default(), ..bank.clone() };
-        Self::laid_out(self.banks.iter().map(plain).collect(), self.factors.clone(), Vec::new(), embedding)
+        Self::laid_out(self.banks.iter().map(plain).collect(), self.factors.clone(), embedding)
     }
 
     /// The grid on which distances are measured.
@@ -136,6 +137,11 @@ impl NeighbourRunner {
     /// For each head by what it is multiplied in the map, where nothing else counts; empty where the map counts as the score does.
     pub fn map_factors(&self) -> &[f32] {
         &self.map_factors
+    }
+
+    /// What a logit counts at most in the map; infinite where it counts as much as it is.
+    pub fn map_limit(&self) -> f32 {
+        self.map_limit
     }
 
     /// For each row of a bank what a distance from it counts beside that, for a head that may look into it; `None` where nothing is known
@@ -178,8 +184,8 @@ impl NeighbourRunner {
         }
     }
 
-    /// Adds to the logits of some heads, `[positions, heads]`, what the distances say to them. Returns by how much more (or less) they count in the map,
-    /// `[positions of the coarse grid, heads]`, for [`NeighbourRunner::draw`]; nothing where the map counts as the score does.
+    /// Adds to the logits of some heads, `[positions, heads]`, what the distances say to them. Returns what both are in the map, `[positions, heads]`; nothing
+    /// where that is the same.
     pub fn add_to(
         &self,
         heads: Range<usize>,
@@ -191,28 +197,19 @@ impl NeighbourRunner {
         let may_any_look = |bank: &usize| heads.clone().any(|head| may_look(head, *bank, count));
         let banks: Vec<usize> = (0..count).filter(may_any_look).collect();
         let nearest = self.nearest(&banks, pooled, threads);
-        let (height, width) = self.grid.shape();
-        let mut in_map =
-            vec![0.0; if self.map_factors.is_empty() { 0 } else { height * width * heads.len() }];
+        let limited = |logit: &f32| logit.min(self.map_limit);
+        let mut in_map: Vec<f32> =
+            if self.map_factors.is_empty() { Vec::new() } else { logits.iter().map(limited).collect() };
         for (i, head) in heads.clone().enumerate() {
-            let (distances, evidence): (Vec<f32>, Vec<f32>) = self.evidence(&nearest, &banks, head).unzip();
+            let (mut distances, evidence): (Vec<f32>, Vec<f32>) =
+                self.evidence(&nearest, &banks, head).unzip();
             self.add(logits, &evidence, heads.len(), i);
-            let of_head = in_map.iter_mut().skip(i).step_by(heads.len());
-            let of_head = of_head.zip(distances.iter().zip(&evidence));
-            of_head.for_each(|(v, (distance, counted))| *v = distance * self.map_factors[head] - counted);
+            if let Some(factor) = self.map_factors.get(head) {
+                distances.iter_mut().for_each(|d| *d *= factor);
+                self.add(&mut in_map, &distances, heads.len(), i);
+            }
         }
         in_map
-    }
-
-    /// Adds to values of the map, `[positions]`, by how much more the distances count there than in the logits, which [`NeighbourRunner::add_to`] returns: of
-    /// each head, times its part in a value.
-    pub fn draw(&self, values: &mut [f32], in_map: &[f32], parts: &[f32]) {
-        if in_map.is_empty() {
-            return;
-        }
-        let of_position = |of: &[f32]| of.iter().zip(parts).map(|(v, part)| v * part).sum();
-        let coarse: Vec<f32> = in_map.chunks_exact(parts.len()).map(of_position).collect();
-        self.add(values, &coarse, 1, 0);
     }
 
     /// What the nearest rows of `banks`, `[positions, banks]`, say to a head, which looks into those that it may, of each position: the least distance, and
@@ -243,9 +240,9 @@ impl NeighbourRunner {
     }
 
     /// Brings values of the coarse grid to the heads' and adds them to every `stride`-th number from `first` on.
-    fn add(&self, logits: &mut [f32], coarse: &[f32], stride: usize, first: usize) {
+    fn add(&self, to: &mut [f32], coarse: &[f32], stride: usize, first: usize) {
         let width = self.grid.shape().1;
-        let lines = logits.chunks_exact_mut(self.columns.len() * stride);
+        let lines = to.chunks_exact_mut(self.columns.len() * stride);
         let mut line_of = vec![0.0; width];
         for (row, line) in self.rows.iter().zip(lines) {
             line_of.fill(0.0);
@@ -253,9 +250,9 @@ impl NeighbourRunner {
                 let source = &coarse[(row.first + i) * width..][..width];
                 line_of.iter_mut().zip(source).for_each(|(l, s)| *l += w * s);
             }
-            for (column, logits) in self.columns.iter().zip(line.chunks_exact_mut(stride)) {
+            for (column, to) in self.columns.iter().zip(line.chunks_exact_mut(stride)) {
                 let source = &line_of[column.first..];
-                logits[first] += column.weights.iter().zip(source).map(|(w, s)| w * s).sum::<f32>();
+                to[first] += column.weights.iter().zip(source).map(|(w, s)| w * s).sum::<f32>();
             }
         }
     }
@@ -271,8 +268,14 @@ mod tests {
     use super::*;
     use crate::patch::Pooling;
 
-    const WANTED: NeighbourSettings =
-        NeighbourSettings { rows: 100, weight: 1.5, usual_weight: 0.8, map_weight: Some(0.6) };
+    const LIMIT: f64 = 0.25;
+    const WANTED: NeighbourSettings = NeighbourSettings {
+        rows: 100,
+        weight: 1.5,
+        usual_weight: 0.8,
+        map_weight: Some(0.6),
+        map_limit: Some(LIMIT),
+    };
 
     fn embedding() -> PatchEmbedding {
         let shape = |height, width, channels| Shape { height, width, channels };
@@ -304,7 +307,7 @@ mod tests {
         Neighbours { deviations: (0..banks.len()).map(|h| 0.5 + h as f64).collect(), banks }
     }
 
-    /// What a head gains at each position of the fine grid, and by how much more in the map, by plain loops in float64.
+    /// What a head gains at each position of the fine grid, and in the map, by plain loops in float64.
     fn slow(n: &Neighbours, embedding: &PatchEmbedding, pooled: &[f32], head: usize) -> Vec<[f64; 2]> {
         let dim = embedding.dim();
         let grid = CoarseGrid::new(embedding);
@@ -333,7 +336,7 @@ mod tests {
                 above = above.min((distance - of(&usual.mean)) / of(&usual.deviation));
             }
             let counted = WANTED.weight * least / n.deviations[head] + WANTED.usual_weight * above;
-            [counted, WANTED.map_weight.unwrap() * least / n.deviations[head] - counted]
+            [counted, WANTED.map_weight.unwrap() * least / n.deviations[head]]
         };
         let coarse: Vec<[f64; 2]> = features.chunks(dim).map(at).collect();
         let ((height, width), (rows, columns)) = (grid.shape(), embedding.grid());
@@ -366,9 +369,6 @@ mod tests {
             let mut on_all_cores = before.clone();
             assert_eq!(in_map, runner.add_to(0..heads, &mut on_all_cores, &pooled, Threads::All));
             assert_eq!(all, on_all_cores);
-            let mut drawn = vec![0.0; embedding.positions()];
-            let parts: Vec<f32> = (1..=heads).map(|h| h as f32).collect();
-            runner.draw(&mut drawn, &in_map, &parts);
             for head in 0..heads {
                 let of = |v: &[f32]| v.iter().skip(head).step_by(heads).copied().collect::<Vec<f32>>();
                 let mut one = of(&before);
@@ -376,18 +376,23 @@ mod tests {
                 assert_eq!(one, of(&all), "a head alone and among the others");
                 assert_eq!(in_map_alone, of(&in_map));
                 let expected = slow(&n, &embedding, &pooled, head);
-                for ((fast, b), [gain, _]) in one.iter().zip(of(&before)).zip(&expected) {
-                    let expected = f64::from(b) + gain;
-                    assert!((f64::from(*fast) - expected).abs() < 1e-4, "{heads} heads: {fast}, {expected}");
-                }
-                for (drawn, [_, in_map]) in drawn.iter_mut().zip(&expected) {
-                    *drawn -= parts[head] * *in_map as f32;
+                let fast = one.iter().zip(&in_map_alone).zip(of(&before));
+                for (((fast, in_map), b), [gain, gain_in_map]) in fast.zip(&expected) {
+                    let b = f64::from(b);
+                    for (fast, expected) in [(fast, b + gain), (in_map, b.min(LIMIT) + gain_in_map)] {
+                        assert!(
+                            (f64::from(*fast) - expected).abs() < 1e-4,
+                            "{heads} heads: {fast}, {expected}"
+                        );
+                    }
                 }
             }
-            assert!(drawn.iter().all(|rest| rest.abs() < 1e-4), "each head's distances by its part");
-            let mut nothing_more = vec![1.0; 3];
-            runner.draw(&mut nothing_more, &[], &parts);
-            assert_eq!(nothing_more, [1.0; 3]);
+            assert!(before.iter().any(|&b| f64::from(b) > LIMIT), "some are limited");
+            let as_the_score = NeighbourSettings { map_weight: None, map_limit: None, ..WANTED };
+            let runner = NeighbourRunner::new(&n, as_the_score, &embedding).unwrap();
+            let mut again = before.clone();
+            assert!(runner.add_to(0..heads, &mut again, &pooled, Threads::One).is_empty());
+            assert_eq!(again, all);
         }
     }
 

@@ -382,13 +382,12 @@ fn finish(
             PatchEvidence::of(logits, head..head + 1, neighbours.as_ref(), pooled, Threads::One)
         };
         let of_view: Vec<PatchEvidence> = deal.calibrate.par_iter().map_init(Vec::new, run).collect();
-        let inside =
-            |e: &PatchEvidence| cache.positions(v).select(&e.drawn(neighbours.as_ref())).into_owned();
+        let inside = |e: &PatchEvidence| cache.positions(v).select(e.in_map()).into_owned();
         let scale = |h: usize| {
-            // Head by head: drawn values of all pictures at once would be a second copy of the logits.
+            // Head by head: a copy of all pictures' values at once would be a third one.
             let of_head = of_view.par_iter().zip(&deal.calibrate).filter(|(_, c)| c.1 == h);
-            let drawn: Vec<Vec<f32>> = of_head.map(|(e, _)| inside(e)).collect();
-            patch_scale(drawn.iter(), scoring)
+            let values: Vec<Vec<f32>> = of_head.map(|(e, _)| inside(e)).collect();
+            patch_scale(values.iter(), scoring)
         };
         view.scales = (0..heads.len()).map(scale).collect();
         evidence.push(of_view);
