@@ -22,7 +22,7 @@ from pathlib import Path
 
 from common import ROOT, arguments, commit, sets_of
 
-FIGURES = ["image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro", "false_rejects", "missed"]
+FIGURES = ["image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro", "aupimo", "false_rejects", "missed"]
 
 
 def run(command):
@@ -88,17 +88,17 @@ def main():
             results.append(result)
         runs += results
         column = {k: [r[k] for r in results] for k in results[0]}
-        rows.append([name, show(column["image_auroc"]), show(column["pixel_auroc"]), show(column["aupro"]),
+        rows.append([name, show(column["image_auroc"]), show(column["pixel_auroc"]), show(column["aupro"]), show(column["aupimo"]),
                      show(column["image_ap"]),
                      f"{sum(column['false_rejects'])} of {sum(column['good'])}",
                      f"{sum(column['missed'])} of {sum(column['defective'])}",
                      f"{statistics.median(column['train_seconds']):.0f} s",
                      f"{max(column['train_peak_mb']):.0f} MB"])
         if args.compare:
-            rows[-1][5:5] = [show(column[f"nearest_{k}"]) for k in ("image_auroc", "pixel_auroc")]
-    head = ["set", "image AUROC", "pixel AUROC", "AUPRO 0.3", "image AP", "false rejects", "missed", "training", "peak memory"]
+            rows[-1][6:6] = [show(column[f"nearest_{k}"]) for k in ("image_auroc", "pixel_auroc")]
+    head = ["set", "image AUROC", "pixel AUROC", "AUPRO 0.3", "AUPIMO", "image AP", "false rejects", "missed", "training", "peak memory"]
     if args.compare:
-        head[5:5] = ["nearest neighbour: image AUROC", "nearest neighbour: pixel AUROC"]
+        head[6:6] = ["nearest neighbour: image AUROC", "nearest neighbour: pixel AUROC"]
     lines = ["| " + " | ".join(r) + " |" for r in [head, ["---"] * len(head), *rows]]
     about = (f"Commit {of_commit}; seeds {args.seeds}; settings: `pbas train {' '.join(extra) or '(defaults)'}`; "
              f"{processor()}. Mean ± standard deviation over seeds; rejects and misses are sums over seeds at the "
