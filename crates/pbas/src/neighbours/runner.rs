@@ -197,7 +197,8 @@ impl NeighbourRunner {
         let may_any_look = |bank: &usize| heads.clone().any(|head| may_look(head, *bank, count));
         let banks: Vec<usize> = (0..count).filter(may_any_look).collect();
         let nearest = self.nearest(&banks, pooled, threads);
-        let limited = |logit: &f32| logit.min(self.map_limit);
+        // Unlike `min` it leaves what is not a number as it is, for the map to be refused.
+        let limited = |&logit: &f32| if logit > self.map_limit { self.map_limit } else { logit };
         let mut in_map: Vec<f32> =
             if self.map_factors.is_empty() { Vec::new() } else { logits.iter().map(limited).collect() };
         for (i, head) in heads.clone().enumerate() {
@@ -388,6 +389,9 @@ mod tests {
                 }
             }
             assert!(before.iter().any(|&b| f64::from(b) > LIMIT), "some are limited");
+            let mut without_a_number = before.clone();
+            without_a_number[0] = f32::NAN;
+            assert!(runner.add_to(0..heads, &mut without_a_number, &pooled, Threads::One)[0].is_nan());
             let as_the_score = NeighbourSettings { map_weight: None, map_limit: None, ..WANTED };
             let runner = NeighbourRunner::new(&n, as_the_score, &embedding).unwrap();
             let mut again = before.clone();
