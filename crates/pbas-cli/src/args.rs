@@ -128,7 +128,7 @@ pub struct Eval {
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
     /// Write for each picture a PNG with the picture, its scores and the true defect side by side. One colour scale
-    /// for all: from a quarter of the model's pixel threshold to twice of it (0 to 1 where scores are sigmoids)
+    /// for all: from a quarter of the model's pixel threshold to 1.25 times it (0 to 1 where scores are sigmoids)
     #[arg(long, value_name = "DIR")]
     pub heatmaps: Option<PathBuf>,
     /// Also judge the set by other methods on the same features: `nearest` (or `patchcore`), the distance to the nearest of a coreset
@@ -202,7 +202,7 @@ pub struct Predict {
     #[arg(long, value_enum, default_value = "jsonl")]
     pub format: Format,
     /// Write for each picture a PNG with the picture and its scores side by side. One colour scale for all: from a
-    /// quarter of the model's pixel threshold to twice of it (0 to 1 where scores are sigmoids)
+    /// quarter of the model's pixel threshold to 1.25 times it (0 to 1 where scores are sigmoids)
     #[arg(long, value_name = "DIR")]
     pub heatmaps: Option<PathBuf>,
     /// Report no region of fewer pixels of the picture; scores and verdicts stay as they are [default: the model's, see `train`]

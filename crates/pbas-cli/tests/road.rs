@@ -89,7 +89,8 @@ fn eval_gives_every_figure_a_table_and_heatmaps() {
         assert!(run.stdout.contains(&format!("\n{key} ")), "{key} in\n{}", run.stdout);
     }
     assert_eq!((&v["images"], &v["good"], &v["defective"]), (&7.into(), &3.into(), &4.into()));
-    for key in ["aupro_0.05", "threshold", "false_rejects", "missed"] {
+    let counts = ["good_with_regions", "defective_with_regions", "regions_on_defect"];
+    for key in [&["aupro_0.05", "threshold", "false_rejects", "missed"], &counts[..]].concat() {
         assert!(v[key].is_number() && run.stdout.contains(key), "{key}");
     }
     let nearest = &v["compared"][0];
@@ -176,8 +177,48 @@ fn anomalies_are_an_exit_code_only_where_asked() {
     // A failure outweighs a finding.
     predict(&strict, &["--fail-on-anomaly", "missing.png"]).code(2);
 
+    // Where nothing is above the pixel threshold an anomalous picture shows where its map is highest, a good one nothing.
+    let unmarked = out.path().join("unmarked.pbas");
+    model_with(-1e6, 1e6, &unmarked);
+    let record = &predict(&unmarked, &[]).code(0).json_lines()[0];
+    let marked = record["regions"].as_array().unwrap();
+    assert_eq!((&record["verdict"], marked.len()), (&"anomalous".into(), 1));
+    assert!(marked[0]["peak"].as_f64().unwrap() < 1e6, "{record}");
     let record = &predict(&lax, &["--fail-on-anomaly"]).code(0).json_lines()[0];
     assert_eq!((&record["verdict"], record["regions"].as_array().unwrap().len()), (&"normal".into(), 0));
+}
+
+#[test]
+fn eval_counts_regions() {
+    let out = folder();
+    let (everywhere, highest) = (out.path().join("everywhere.pbas"), out.path().join("highest.pbas"));
+    model_with(1e6, -1e6, &everywhere);
+    model_with(-1e6, 1e6, &highest);
+    let eval = |model: &Path| {
+        let json = out.path().join("results.json");
+        let args =
+            ["eval".as_ref(), model.as_os_str(), set().as_os_str(), "--json".as_ref(), json.as_os_str()];
+        let run = pbas(&args).code(0);
+        let v: Value = serde_json::from_slice(&fs::read(json).unwrap()).unwrap();
+        (run, v)
+    };
+    let keys =
+        ["good_with_regions", "defective_with_regions", "regions_on_defect", "false_rejects", "missed"];
+    let counts = |v: &Value| keys.map(|key| v[key].as_u64().unwrap());
+    // All of every map is above the pixel threshold, and no picture is rejected.
+    let (run, v) = eval(&everywhere);
+    assert_eq!(counts(&v), [3, 4, 4, 0, 4]);
+    assert!(v["good_with_regions_p"].as_f64().unwrap() < 0.01, "{v}");
+    run.says(&["3 of 3 good pictures have a region, more than chance allows"]);
+    // None of any map is, and every picture is rejected: each has a region, which is none above the pixel threshold.
+    let (run, v) = eval(&highest);
+    let found = counts(&v);
+    assert_eq!([found[0], found[1], found[3], found[4]], [0, 4, 3, 0]);
+    assert_eq!(v["good_with_regions_p"], 1.0);
+    let samples = v["samples"].as_array().unwrap();
+    assert!(samples.len() == 7 && samples.iter().all(|s| s["highest_region"].is_number()), "{samples:?}");
+    assert_eq!(samples.iter().filter(|s| s["region_on_defect"] == true).count() as u64, found[2]);
+    run.says(&["3 of 3 good pictures are rejected, more than chance allows"]);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::calibrate::Calibration;
 use crate::features::ExtractScratch;
 use crate::image::{DecodeOptions, Rgb8, read_rgb};
 use crate::preprocess::{Geometry, InputSize, Placement};
-use crate::score::{Region, ScoreMap, regions};
+use crate::score::{Region, ScoreMap, region_of_peak, regions};
 use crate::settings::Settings;
 use crate::view::{View, ViewRunner};
 use crate::{Error, Result};
@@ -47,8 +47,8 @@ pub struct Prediction {
     pub width: usize,
     /// Height of the picture.
     pub height: usize,
-    /// Where the map is above the pixel threshold, in pixels of the picture, highest peak first; those of at least
-    /// [`Settings::min_area`] pixels.
+    /// Where the map is above the pixel threshold, in pixels of the picture, highest peak first; of an anomalous picture whose map is nowhere
+    /// above it the surroundings of the highest point ([`region_of_peak`]). Those of at least [`Settings::min_area`] pixels.
     pub regions: Vec<Region>,
     /// The score map at the model's size; [`Prediction::placement`] leads back to the picture.
     pub map: ScoreMap,
@@ -248,10 +248,14 @@ impl Detector {
         let value = calibration.value(&scores, self.model.settings.scoring);
         let judgement = calibration.judge_value(value, self.model.settings.scoring);
         let threshold = calibration.pixel_threshold as f32;
-        let found = match &self.inside {
-            Some(inside) => regions(&only_inside(&map, inside), threshold, 1)?,
-            None => regions(&map, threshold, 1)?,
+        let seen = match &self.inside {
+            Some(inside) => Cow::Owned(only_inside(&map, inside)),
+            None => Cow::Borrowed(&map),
         };
+        let mut found = regions(&seen, threshold, 1)?;
+        if found.is_empty() && judgement.rejected {
+            found.extend(region_of_peak(&seen)?);
+        }
         let (width, height) = (picture.width, picture.height);
         let regions = found.into_iter().filter_map(|r| to_picture(r, &placement, width, height));
         let regions = regions.filter(|r| r.area >= self.model.settings.min_area).collect();

@@ -13,7 +13,7 @@ use crate::image::{DecodeOptions, DefectArea, DefectMask, Rgb8, read_areas, read
 use crate::metrics::{PixelCurve, PixelCurveBuilder, RankingCurve};
 use crate::ordered::in_order;
 use crate::preprocess::Geometry;
-use crate::score::ScoreMap;
+use crate::score::{Region, ScoreMap};
 use crate::statistics::{SURPRISING, as_many_or_more};
 use crate::train::observer::Observer;
 use crate::words::{counted, percent};
@@ -74,6 +74,18 @@ pub struct Summary {
     pub false_rejects_p: Option<f64>,
     /// Defective pictures not above it.
     pub missed: usize,
+    /// Good pictures with a region above the model's pixel threshold, of which the wanted rate holds likewise.
+    #[serde(default)]
+    pub good_with_regions: usize,
+    /// As [`Summary::false_rejects_p`].
+    #[serde(default)]
+    pub good_with_regions_p: Option<f64>,
+    /// Defective pictures in which any region is marked.
+    #[serde(default)]
+    pub defective_with_regions: usize,
+    /// Of these, pictures with a mask, those in which the rectangle of a region holds defective pixels. `None` without masks.
+    #[serde(default)]
+    pub regions_on_defect: Option<usize>,
 }
 
 /// Figures of one defect type against all good pictures.
@@ -113,6 +125,12 @@ pub struct SampleScore {
     /// Part of the picture that is defective by its mask, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub defect_share: Option<f64>,
+    /// Highest score in a region that is marked, where one is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub highest_region: Option<f32>,
+    /// Whether the rectangle of a region holds defective pixels, of defective pictures with a mask.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region_on_defect: Option<bool>,
 }
 
 /// A picture that could not be judged.
@@ -226,6 +244,8 @@ pub fn evaluate(
             rank_score: prediction.rank_score,
             verdict: prediction.verdict,
             defect_share: mask.map(share),
+            highest_region: prediction.regions.first().map(|r| r.peak),
+            region_on_defect: mask.map(|m| prediction.regions.iter().any(|r| is_defective_in(m, r))),
         });
         Ok(true)
     })?;
@@ -250,6 +270,12 @@ pub fn evaluate(
 /// Part of the mask that is defective.
 fn share(mask: &DefectMask) -> f64 {
     mask.data.iter().filter(|v| **v != 0).count() as f64 / mask.data.len().max(1) as f64
+}
+
+/// Whether a mask has a defective pixel in the rectangle of a region.
+fn is_defective_in(mask: &DefectMask, r: &Region) -> bool {
+    let mut rows = mask.data.chunks(mask.width).skip(r.y).take(r.height);
+    rows.any(|row| row.iter().skip(r.x).take(r.width).any(|v| *v != 0))
 }
 
 /// What is defective in a picture.
@@ -369,17 +395,29 @@ fn summarize(
     if defective == 0 {
         notes.push("no defective test pictures: AUROC, average precision and F1 are absent".into());
     }
-    let rate = detector.model().calibration.false_reject_rate;
+    let calibration = &detector.model().calibration;
+    let rate = calibration.false_reject_rate;
+    let mut chance = |count: usize, what: &str, which: &str| {
+        let p = (!good.is_empty()).then(|| as_many_or_more(count, good.len(), rate));
+        if p.is_some_and(|p| p < SURPRISING) {
+            notes.push(format!(
+                "{count} of {} good pictures {what}, more than chance allows at a rate of {}: they differ from the pictures that set the \
+                 {which} (see `pbas calibrate`)",
+                good.len(),
+                percent(rate)
+            ));
+        }
+        p
+    };
     let false_rejects = good.iter().filter(|s| s.verdict == Verdict::Anomalous).count();
-    let false_rejects_p = (!good.is_empty()).then(|| as_many_or_more(false_rejects, good.len(), rate));
-    if false_rejects_p.is_some_and(|p| p < SURPRISING) {
-        notes.push(format!(
-            "{false_rejects} of {} good pictures are rejected, more than chance allows at a rate of {}: they differ from the pictures that \
-             set the threshold (see `pbas calibrate`)",
-            good.len(),
-            percent(rate)
-        ));
-    }
+    let false_rejects_p = chance(false_rejects, "are rejected", "threshold");
+    let is_marked =
+        |s: &&&SampleScore| s.highest_region.is_some_and(|h| h > calibration.pixel_threshold as f32);
+    let good_with_regions = good.iter().filter(is_marked).count();
+    let good_with_regions_p = chance(good_with_regions, "have a region", "pixel threshold");
+    let defective_with =
+        |is: fn(&SampleScore) -> bool| samples.iter().filter(|s| s.defect_type != "good" && is(s)).count();
+    let any_masks = samples.iter().any(|s| s.region_on_defect.is_some());
     let summary = Summary {
         image_auroc: all.auroc(),
         image_ap: all.average_precision(),
@@ -400,6 +438,10 @@ fn summarize(
         false_rejects,
         false_rejects_p,
         missed: defect_types.iter().map(|t| t.missed).sum(),
+        good_with_regions,
+        good_with_regions_p,
+        defective_with_regions: defective_with(|s| s.highest_region.is_some()),
+        regions_on_defect: any_masks.then(|| defective_with(|s| s.region_on_defect == Some(true))),
     };
     if summary.pixel_auroc.is_none() {
         notes.push("no usable masks beside good pixels: pixel figures are absent".into());

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use pbas::ErrorKind;
 use pbas::score::{
-    MAX_SIDE, MAX_SIGMA, Region, ScoreMap, SmoothUpsampler, gaussian_smooth, regions, top_share_mean,
-    upsample_bilinear,
+    MAX_SIDE, MAX_SIGMA, Region, ScoreMap, SmoothUpsampler, gaussian_smooth, region_of_peak, regions,
+    top_share_mean, upsample_bilinear,
 };
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
@@ -269,6 +269,20 @@ fn regions_of_odd_maps() {
     assert_eq!(regions(&nan, f32::NAN, 1).unwrap(), []);
     let full = ScoreMap { width: 300, height: 200, values: vec![1.0; 60_000] };
     assert_eq!(regions(&full, 0.5, 1).unwrap(), [region(0, 0, 300, 200, 60_000, 1.0)]);
+}
+
+#[test]
+fn the_region_of_the_peak_is_what_is_above_the_middle_around_it() {
+    // The four is not above the middle between the median, 0, and 8; the sixes further off are, and no part of its region.
+    let map = drawn(&["4586.66", "..5...6", ".......", "......."]);
+    assert_eq!(region_of_peak(&map).unwrap(), Some(region(1, 0, 3, 2, 4, 8.0)));
+    assert_eq!(region_of_peak(&drawn(&["...", "..."])).unwrap(), None, "a level map");
+    assert_eq!(region_of_peak(&ScoreMap { width: 0, height: 0, values: vec![] }).unwrap(), None);
+    // What lies outside a region of interest is no part of the median.
+    let outside = [f32::NEG_INFINITY; 9];
+    let values = [&outside[..], &[-2.0, -2.0, -1.8, -1.0]].concat();
+    let below = ScoreMap { width: 13, height: 1, values };
+    assert_eq!(region_of_peak(&below).unwrap(), Some(region(12, 0, 1, 1, 1, -1.0)));
 }
 
 #[test]

@@ -78,7 +78,7 @@ pub struct Verdict {
     width: u32,
     /// Height in pixels.
     height: u32,
-    /// Where the map is above the pixel threshold, highest peak first.
+    /// Where the map is above the pixel threshold, highest peak first; of an anomalous picture whose map is nowhere above it around the highest point.
     regions: Vec<Region>,
     /// Time of the judgement.
     milliseconds: f64,
@@ -103,7 +103,7 @@ pub struct Region {
     y: u32,
     width: u32,
     height: u32,
-    /// Pixels above the pixel threshold.
+    /// Pixels that belong to it.
     area: u32,
     /// The map's highest value.
     peak: f32,

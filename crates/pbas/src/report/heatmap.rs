@@ -30,9 +30,9 @@ const BAR_HEIGHT: usize = 8;
 /// Room for the second line of the header with numbers of the usual length.
 const NARROWEST: usize = 36 * CHARACTER;
 
-/// Ends of the colour scale in pixel thresholds: good surface stays free of colour, and what is twice as high as
-/// anything on the good pictures is brightest.
-const SCALE: [f64; 2] = [0.25, 2.0];
+/// Ends of the colour scale in pixel thresholds: good surface stays free of colour, and what is a quarter higher than anything on the good pictures
+/// is brightest. Heads' logits count up to a limit, so many defects lie little above what single heads say of a good picture.
+const SCALE: [f64; 2] = [0.25, 1.25];
 
 /// Which scores the colours stand for. Pictures of one run can be compared if they share a scale.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -238,7 +238,7 @@ mod tests {
     #[test]
     fn the_scale_follows_the_model() {
         let deviations = Scoring::Rarity { top_share: 0.01 };
-        assert_eq!(ColourScale::of(deviations, 8.0), ColourScale { low: 2.0, high: 16.0 });
+        assert_eq!(ColourScale::of(deviations, 8.0), ColourScale { low: 2.0, high: 10.0 });
         assert_eq!(ColourScale::of(deviations, -1.0), ColourScale { low: 0.0, high: 1.0 });
         assert_eq!(ColourScale::of(Scoring::Sigmoid, 0.4), ColourScale { low: 0.0, high: 1.0 });
     }

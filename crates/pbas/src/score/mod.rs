@@ -19,7 +19,7 @@ mod resample;
 pub use inside::InsideMap;
 pub(crate) use pool::top_count;
 pub use pool::top_share_mean;
-pub use regions::{Region, regions};
+pub use regions::{Region, region_of_peak, regions};
 pub use resample::{MAX_SIDE, MAX_SIGMA, SmoothUpsampler, gaussian_smooth, upsample_bilinear};
 
 use crate::{Error, Result};

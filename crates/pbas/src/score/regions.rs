@@ -51,3 +51,19 @@ pub fn regions(map: &ScoreMap, threshold: f32, min_area: usize) -> Result<Vec<Re
     found.sort_by(|a, b| b.peak.total_cmp(&a.peak).then((a.y, a.x).cmp(&(b.y, b.x))));
     Ok(found)
 }
+
+/// The surroundings of the map's highest point: the region that holds it, above the middle between the median of the finite scores and the highest of
+/// them. `None` where that is the median, as in a level map.
+///
+/// # Errors
+/// As [`regions`].
+pub fn region_of_peak(map: &ScoreMap) -> Result<Option<Region>> {
+    let mut finite: Vec<f32> = map.values.iter().copied().filter(|v| v.is_finite()).collect();
+    if finite.is_empty() {
+        return Ok(None);
+    }
+    let middle = finite.len() / 2;
+    let (_, median, above) = finite.select_nth_unstable_by(middle, f32::total_cmp);
+    let peak = above.iter().copied().fold(*median, f32::max);
+    Ok(regions(map, f32::midpoint(*median, peak), 1)?.into_iter().next())
+}
