@@ -3,11 +3,12 @@
 marked where hardly any pixel of good pictures is, over seeds.
 
     cargo build --release -p pbas --example evidence
-    python3 bench/fusion.py DATA_FOLDER EVIDENCE_FOLDER [--sets a,b] [--seeds 0,1,2] [--settings JSON] [--rows 2000] [--random] [--pictures N] [--map-views alike]
+    python3 bench/fusion.py DATA_FOLDER EVIDENCE_FOLDER [--sets a,b] [--seeds 0,1,2] [--settings JSON] [--rows 2000] [--random] [--pictures N] [--dirty PER_CENT] [--map-views alike]
 
 For each set and seed the example `evidence` trains once and writes the heads' logits, with the first seed also the features of every picture, to EVIDENCE_FOLDER
 (kept, and used again); distances are computed here as `crates/pbas/src/neighbours` and `train/remember.rs` do: by fold, on the grid of the second feature layer, to a coreset
-of --rows patches over all folds (--random: to random ones). With --pictures only so many of a set's good pictures are used, the same for all seeds. In the map views count by their area, or alike. Needs numpy and Pillow. Test labels are seen here, by a person who chooses a rule for all sets;
+of --rows patches over all folds (--random: to random ones). With --pictures only so many of a set's good pictures are used, the same for all seeds; with --dirty
+so many per cent of the good pictures are defective ones, as in `robustness.py dirty` with seed 0. In the map views count by their area, or alike. Needs numpy and Pillow. Test labels are seen here, by a person who chooses a rule for all sets;
 never by training.
 """
 import sys
@@ -222,15 +223,20 @@ def main():
     parser.add_argument("--rows", type=int, default=2000)
     parser.add_argument("--random", action="store_true")
     parser.add_argument("--pictures", type=int)
+    parser.add_argument("--dirty", type=int)
     parser.add_argument("--map-views", choices=MAP_VIEWS, default="area")
     args = parser.parse_args()
     sets, table = sets_of(args.data, args.sets), {}
-    if args.pictures:
-        fewer = tempfile.TemporaryDirectory()
+    if args.pictures or args.dirty is not None:
+        changed = tempfile.TemporaryDirectory()
         for i, name in enumerate(sets):
-            sets[i] = f"{name}_{args.pictures}"
-            Set(args.data / name, Path(fewer.name) / sets[i]).keep(args.pictures, 0)
-        args.data = Path(fewer.name)
+            sets[i] = "_".join([name, *([str(args.pictures)] if args.pictures else []), *([] if args.dirty is None else [f"dirty{args.dirty}"])])
+            data = Set(args.data / name, Path(changed.name) / sets[i])
+            if args.pictures:
+                data.keep(args.pictures, 0)
+            if args.dirty is not None and data.spoil(args.dirty, 0) is None:
+                sys.exit(f"{name}: too few defective pictures for --dirty {args.dirty}")
+        args.data = Path(changed.name)
     for name in sets:
         pooled = None
         for seed in map(int, args.seeds.split(",")):

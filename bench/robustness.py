@@ -55,6 +55,20 @@ class Set:
     def defective(self):
         return [p for d in sorted((self.target / "test").iterdir()) if d.is_dir() and d.name != "good" for p in pictures(d)]
 
+    def spoil(self, percent, seed):
+        """Puts so many per cent of defective test pictures among the good ones, drawn by the seed; the test set lacks MOST_DIRTY per cent whatever `percent` is. How many were put in, or
+        None, and nothing is done, where the set is too small."""
+        good, defective = len(self.good()), self.defective()
+        count, largest = (round(good * p / 100) for p in (percent, MOST_DIRTY))
+        if 2 * largest > len(defective) or (percent and not count):
+            return None
+        for i, path in enumerate(random.Random(seed).sample(defective, largest)):
+            if i < count:
+                path.rename(self.target / f"train/good/dirty_{i}_{path.name}")
+            else:
+                path.unlink()
+        return count
+
 
 def evaluate(pbas, data, seed, flags, model=None):
     """Trains (unless there is a model) and evaluates; the results, with the paths of the suspects that training named."""
@@ -108,17 +122,9 @@ def dirty(args, name):
         for seed in args.seeds:
             with tempfile.TemporaryDirectory() as work:
                 data = Set(args.data / name, Path(work) / name)
-                good, defective = data.good(), data.defective()
-                count = round(len(good) * percent / 100)
-                largest = round(len(good) * MOST_DIRTY / 100)
-                if 2 * largest > len(defective) or (percent and not count):
+                count = data.spoil(percent, seed)
+                if count is None:
                     break
-                moved = random.Random(seed).sample(defective, largest)
-                for i, path in enumerate(moved):
-                    if i < count:
-                        path.rename(data.target / f"train/good/dirty_{i}_{path.name}")
-                    else:
-                        path.unlink()
                 result, warnings = evaluate(args.pbas, data.target, seed, args.flags)
                 results.append(result)
                 put_in += count
