@@ -230,7 +230,8 @@ def main():
     if args.pictures or args.dirty is not None:
         changed = tempfile.TemporaryDirectory()
         for i, name in enumerate(sets):
-            sets[i] = "_".join([name, *([str(args.pictures)] if args.pictures else []), *([] if args.dirty is None else [f"dirty{args.dirty}"])])
+            sets[i] += f"_{args.pictures}" if args.pictures else ""
+            sets[i] += f"_dirty{args.dirty}" if args.dirty is not None else ""
             data = Set(args.data / name, Path(changed.name) / sets[i])
             if args.pictures:
                 data.keep(args.pictures, 0)

@@ -63,6 +63,7 @@ pub fn region_of_peak(map: &ScoreMap) -> Result<Option<Region>> {
         return Ok(None);
     }
     let middle = finite.len() / 2;
+    // Not sorted: a map has hundreds of thousands of scores, and a part waits.
     let (_, median, above) = finite.select_nth_unstable_by(middle, f32::total_cmp);
     let peak = above.iter().copied().fold(*median, f32::max);
     Ok(regions(map, f32::midpoint(*median, peak), 1)?.into_iter().next())
