@@ -248,10 +248,7 @@ impl Detector {
         let value = calibration.value(&scores, self.model.settings.scoring);
         let judgement = calibration.judge_value(value, self.model.settings.scoring);
         let threshold = calibration.pixel_threshold as f32;
-        let seen = match &self.inside {
-            Some(inside) => Cow::Owned(only_inside(&map, inside)),
-            None => Cow::Borrowed(&map),
-        };
+        let seen = in_picture(&map, &placement, self.inside.as_deref());
         let mut found = regions(&seen, threshold, 1)?;
         if found.is_empty() && judgement.rejected {
             found.extend(region_of_peak(&seen)?);
@@ -276,10 +273,28 @@ impl Detector {
     }
 }
 
-/// The map with nothing outside.
-fn only_inside(map: &ScoreMap, inside: &[bool]) -> ScoreMap {
-    let value = |(&v, &inside): (&f32, &bool)| if inside { v } else { f32::NEG_INFINITY };
-    ScoreMap { values: map.values.iter().zip(inside).map(value).collect(), ..*map }
+/// The map with nothing in the padding nor, of a region of interest, outside.
+fn in_picture<'a>(map: &'a ScoreMap, placement: &Placement, inside: Option<&[bool]>) -> Cow<'a, ScoreMap> {
+    let (original, model) = (placement.original, placement.model);
+    let picture = [0.0, 0.0, original.width as f64, original.height as f64];
+    let [left, top, width, height] = placement.rect_to_model(picture);
+    if inside.is_none() && width >= model.width as f64 && height >= model.height as f64 {
+        return Cow::Borrowed(map);
+    }
+    // The centres of the map's pixels, in pixels of the model.
+    let columns = left..left + width;
+    let rows = top..top + height;
+    let center = |i: usize, pixels: usize, model: usize| (i as f64 + 0.5) * model as f64 / pixels as f64;
+    let mut seen = map.clone();
+    for (i, value) in seen.values.iter_mut().enumerate() {
+        let x = center(i % map.width, map.width, model.width);
+        let y = center(i / map.width, map.height, model.height);
+        let looked_at = inside.is_none_or(|inside| inside[i]);
+        if !(looked_at && columns.contains(&x) && rows.contains(&y)) {
+            *value = f32::NEG_INFINITY;
+        }
+    }
+    Cow::Owned(seen)
 }
 
 /// The mean of the views' maps, which are of one size, by their weights.
@@ -315,4 +330,31 @@ fn to_picture(region: Region, placement: &Placement, width: usize, height: usize
     let (width, height) = (right - left, bottom - top);
     let area = (area.round() as usize).clamp(1, width * height);
     Some(Region { x: left, y: top, width, height, area, peak: region.peak })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::preprocess::Fit;
+
+    /// The highest point of a map may lie in the padding, where no part is.
+    #[test]
+    fn padding_shows_no_region() {
+        let geometry = Geometry { fit: Fit::Pad, size: InputSize::square(64) };
+        let placement = geometry.place(640, 320).unwrap();
+        let mut map = ScoreMap { width: 32, height: 32, values: vec![0.0; 32 * 32] };
+        (map.values[2 * 32 + 9], map.values[8 * 32 + 9], map.values[23 * 32 + 30]) = (9.0, 2.0, 1.0);
+        let found = |inside: Option<&[bool]>| {
+            let seen = in_picture(&map, &placement, inside);
+            regions(&seen, 0.5, 1).unwrap().iter().map(|r| (r.x, r.y, r.peak)).collect::<Vec<_>>()
+        };
+        assert_eq!(found(None), [(9, 8, 2.0), (30, 23, 1.0)], "rows 8 to 23 show the picture");
+        let right: Vec<bool> = (0..32 * 32).map(|i| i % 32 > 15).collect();
+        assert_eq!(found(Some(&right)), [(30, 23, 1.0)]);
+        let whole = geometry.place(640, 640).unwrap();
+        assert!(
+            matches!(in_picture(&map, &whole, None), Cow::Borrowed(_)),
+            "nothing is copied where all is seen"
+        );
+    }
 }
