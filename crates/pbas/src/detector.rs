@@ -278,7 +278,8 @@ fn in_picture<'a>(map: &'a ScoreMap, placement: &Placement, inside: Option<&[boo
     let (original, model) = (placement.original, placement.model);
     let picture = [0.0, 0.0, original.width as f64, original.height as f64];
     let [left, top, width, height] = placement.rect_to_model(picture);
-    if inside.is_none() && width >= model.width as f64 && height >= model.height as f64 {
+    // Less padding than half a pixel, as rounding may leave, holds no pixel's centre.
+    if inside.is_none() && width + 0.5 > model.width as f64 && height + 0.5 > model.height as f64 {
         return Cow::Borrowed(map);
     }
     // The centres of the map's pixels, in pixels of the model.
