@@ -254,7 +254,7 @@ impl Detector {
             found.extend(region_of_peak(&seen)?);
         }
         let (width, height) = (picture.width, picture.height);
-        let regions = found.into_iter().filter_map(|r| to_picture(r, &placement, width, height));
+        let regions = found.into_iter().map(|r| to_picture(r, &placement, width, height));
         let regions = regions.filter(|r| r.area >= self.model.settings.min_area).collect();
         Ok(Prediction {
             image_score: judgement.image_score,
@@ -273,25 +273,16 @@ impl Detector {
     }
 }
 
-/// The map with nothing in the padding nor, of a region of interest, outside.
+/// The map, which is as large as the model's input, with nothing in the padding nor, of a region of interest, outside.
 fn in_picture<'a>(map: &'a ScoreMap, placement: &Placement, inside: Option<&[bool]>) -> Cow<'a, ScoreMap> {
-    let (original, model) = (placement.original, placement.model);
-    let picture = [0.0, 0.0, original.width as f64, original.height as f64];
-    let [left, top, width, height] = placement.rect_to_model(picture);
-    // Less padding than half a pixel, as rounding may leave, holds no pixel's centre.
-    if inside.is_none() && width + 0.5 > model.width as f64 && height + 0.5 > model.height as f64 {
+    let [rows, columns] = placement.shown();
+    if inside.is_none() && rows == (0..map.height) && columns == (0..map.width) {
         return Cow::Borrowed(map);
     }
-    // The centres of the map's pixels, in pixels of the model.
-    let columns = left..left + width;
-    let rows = top..top + height;
-    let center = |i: usize, pixels: usize, model: usize| (i as f64 + 0.5) * model as f64 / pixels as f64;
     let mut seen = map.clone();
     for (i, value) in seen.values.iter_mut().enumerate() {
-        let x = center(i % map.width, map.width, model.width);
-        let y = center(i / map.width, map.height, model.height);
-        let looked_at = inside.is_none_or(|inside| inside[i]);
-        if !(looked_at && columns.contains(&x) && rows.contains(&y)) {
+        let inside = inside.is_none_or(|inside| inside[i]);
+        if !(inside && rows.contains(&(i / map.width)) && columns.contains(&(i % map.width))) {
             *value = f32::NEG_INFINITY;
         }
     }
@@ -314,14 +305,10 @@ pub(crate) fn mean_map(maps: Vec<(ScoreMap, f32)>) -> Result<ScoreMap> {
     Ok(mean)
 }
 
-/// A region of the map in pixels of the picture: the smallest rectangle of whole pixels around it; `None` where it lies in
-/// the padding alone.
-fn to_picture(region: Region, placement: &Placement, width: usize, height: usize) -> Option<Region> {
+/// A region of the map, no part of which is padding, in pixels of the picture: the smallest rectangle of whole pixels around it.
+fn to_picture(region: Region, placement: &Placement, width: usize, height: usize) -> Region {
     let corner = [region.x as f64, region.y as f64, region.width as f64, region.height as f64];
     let [x, y, w, h] = placement.rect_to_original(corner);
-    if w <= 0.0 || h <= 0.0 {
-        return None;
-    }
     // Rounding errors of the affine map must not add a pixel.
     let (left, top) = ((x + 1e-6).floor() as usize, (y + 1e-6).floor() as usize);
     let (left, top) = (left.min(width - 1), top.min(height - 1));
@@ -330,7 +317,7 @@ fn to_picture(region: Region, placement: &Placement, width: usize, height: usize
     let area = region.area as f64 / (placement.x.scale * placement.y.scale);
     let (width, height) = (right - left, bottom - top);
     let area = (area.round() as usize).clamp(1, width * height);
-    Some(Region { x: left, y: top, width, height, area, peak: region.peak })
+    Region { x: left, y: top, width, height, area, peak: region.peak }
 }
 
 #[cfg(test)]
@@ -343,15 +330,16 @@ mod tests {
     fn padding_shows_no_region() {
         let geometry = Geometry { fit: Fit::Pad, size: InputSize::square(64) };
         let placement = geometry.place(640, 320).unwrap();
-        let mut map = ScoreMap { width: 32, height: 32, values: vec![0.0; 32 * 32] };
-        (map.values[2 * 32 + 9], map.values[8 * 32 + 9], map.values[23 * 32 + 30]) = (9.0, 2.0, 1.0);
+        let mut map = ScoreMap { width: 64, height: 64, values: vec![0.0; 64 * 64] };
+        (map.values[15 * 64 + 9], map.values[16 * 64 + 9], map.values[47 * 64 + 60]) = (9.0, 2.0, 1.0);
+        map.values[48 * 64 + 60] = 3.0;
         let found = |inside: Option<&[bool]>| {
             let seen = in_picture(&map, &placement, inside);
             regions(&seen, 0.5, 1).unwrap().iter().map(|r| (r.x, r.y, r.peak)).collect::<Vec<_>>()
         };
-        assert_eq!(found(None), [(9, 8, 2.0), (30, 23, 1.0)], "rows 8 to 23 show the picture");
-        let right: Vec<bool> = (0..32 * 32).map(|i| i % 32 > 15).collect();
-        assert_eq!(found(Some(&right)), [(30, 23, 1.0)]);
+        assert_eq!(found(None), [(9, 16, 2.0), (60, 47, 1.0)], "rows 16 to 47 show the picture");
+        let right: Vec<bool> = (0..64 * 64).map(|i| i % 64 > 31).collect();
+        assert_eq!(found(Some(&right)), [(60, 47, 1.0)]);
         let whole = geometry.place(640, 640).unwrap();
         assert!(
             matches!(in_picture(&map, &whole, None), Cow::Borrowed(_)),

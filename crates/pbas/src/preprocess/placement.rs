@@ -1,5 +1,7 @@
 //! How an original picture lies in a model's input.
 
+use std::ops::Range;
+
 use super::InputSize;
 
 /// One axis of a [`Placement`]: `model = original * scale + offset`, in continuous coordinates.
@@ -49,6 +51,16 @@ impl Placement {
     /// From a point of the model's input to a point of the original picture (outside it in the padding).
     pub fn to_original(&self, x: f64, y: f64) -> (f64, f64) {
         (self.x.to_original(x), self.y.to_original(y))
+    }
+
+    /// Rows and columns of the model's input whose pixels show, by their centres, the original picture; the others are padding.
+    pub fn shown(&self) -> [Range<usize>; 2] {
+        let along = |axis: Axis, original: usize, model: usize| {
+            let (start, end) = axis.shown(original, model);
+            (start - 0.5).ceil() as usize..(end - 0.5).ceil() as usize
+        };
+        let rows = along(self.y, self.original.height, self.model.height);
+        [rows, along(self.x, self.original.width, self.model.width)]
     }
 
     /// A rectangle `[x, y, width, height]` of the model's input in the original picture, cut to the picture (width or
